@@ -1,0 +1,1 @@
+"""The built-in tasks, loaded by name with `fl.task.load_task`."""
