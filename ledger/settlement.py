@@ -31,7 +31,7 @@ def process_round_end(params: Params, state: State, body: ModelBody) -> State:
     trainers = draw_trainers(params, members, committee, state.round.seed, round)
     seed = next_seed(state.round.seed, reveals.items())
     opened = RoundState(round, seed, committee, trainers, body.model, 0)
-    return replace(state, members=members, round=opened, updates=(), listed=(), scorers=())
+    return replace(state, members=members, round=opened, updates=(), listed=())
 
 
 def get_reveals(state: State) -> dict[bytes, bytes]:
@@ -45,8 +45,15 @@ def get_absent(state: State) -> set[bytes]:
     """Who was due in the round and did not come: a trainer listed with `none`; a committee member without any score
     where another's is listed (R6)."""
     absent = {item.trainer for item in state.listed if item.outcome == NONE}
-    scorers = {scorer.member for scorer in state.scorers}
+    scorers = get_scorers(state)
     return absent | (set(state.round.committee) - scorers if scorers else set())
+
+
+def get_scorers(state: State) -> set[bytes]:
+    """The committee members with a listed score in the open round (R6)."""
+    bits = [update.scorers for update in state.updates] + [item.scorers for item in state.listed]
+    committee = enumerate(state.round.committee)
+    return {member for place, member in committee if any(listed >> place & 1 for listed in bits)}
 
 
 def _settled(params: Params, state: State, member: Member, reveals: dict[bytes, bytes], body: ModelBody) -> Member:
@@ -62,7 +69,7 @@ def _settled(params: Params, state: State, member: Member, reveals: dict[bytes, 
 
 
 def _attended(params: Params, state: State, member: Member) -> Member:
-    scored = bool(state.scorers)
+    scored = bool(get_scorers(state))
     due = member.key in state.round.trainers or (member.key in state.round.committee and scored)
     if not due:
         return member
@@ -77,11 +84,11 @@ def make_genesis(genesis: Genesis) -> tuple[Block, State]:
     members = founding_members(genesis)
     seed = seed_of_genesis(chain)
     nobody = RoundState(0, seed, (), (), genesis.initial_model, 0)
-    before = State(chain, 0, chain, genesis.time_ms, members, nobody, (), (), ())
+    before = State(chain, 0, chain, genesis.time_ms, members, nobody, (), ())
     committee = elect_committee(params.model_copy(update={"election": "draw"}), before, members, 0)
     trainers = draw_trainers(params, members, committee, seed, 0)
     state = replace(before, round=replace(nobody, committee=committee, trainers=trainers))
-    body = ModelBody(genesis.initial_model, (), ())
+    body = ModelBody(genesis.initial_model, (), (), ())
     header = Header(
         VERSION,
         chain,

@@ -21,6 +21,7 @@ from ledger.types import (
     Hash,
     Height,
     Key,
+    MaybeHash,
     Millionths,
     Millis,
     Round,
@@ -64,9 +65,13 @@ class RoundState(Record):
     closed: Annotated[int, Int(0, 1)]
 
 
+ScorerBits = Annotated[int, Int(0, 2**COMMITTEE_MAX - 1)]
+
+
 @dataclass(frozen=True, slots=True)
 class Accepted(Record):
-    """An accepted update of the open round with its value and weight score (R4)."""
+    """An accepted update of the open round with its value and weight score (R4). Bit i of `scorers` says that a score
+    of the i-th committee member is listed (R6)."""
 
     height: Height
     trainer: Key
@@ -76,6 +81,7 @@ class Accepted(Record):
     value: Millionths
     weight: Count
     reveal: Hash
+    scorers: ScorerBits
 
 
 REJECTED, UNDECIDED, NONE = 1, 2, 3
@@ -83,18 +89,14 @@ REJECTED, UNDECIDED, NONE = 1, 2, 3
 
 @dataclass(frozen=True, slots=True)
 class Listed(Record):
-    """A trainer without an accepted update, as the close listed it; `reveal` is 32 zero bytes where there is no offer."""
+    """A trainer without an accepted update, as the close listed it; where there is no offer, `offer` is empty and
+    `reveal` all zero."""
 
     trainer: Key
     outcome: Annotated[int, Int(REJECTED, NONE)]
+    offer: MaybeHash
     reveal: Hash
-
-
-@dataclass(frozen=True, slots=True)
-class Scorer(Record):
-    """A committee member with a listed score in the open round (R6)."""
-
-    member: Key
+    scorers: ScorerBits
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,6 @@ class State(Record):
     round: RoundState
     updates: Annotated[tuple[Accepted, ...], Items(SLOTS_MAX)]
     listed: Annotated[tuple[Listed, ...], Items(SLOTS_MAX)]
-    scorers: Annotated[tuple[Scorer, ...], Items(COMMITTEE_MAX)]
 
     def member(self, key: bytes) -> Member | None:
         """The member with this key, if there is one."""
@@ -125,7 +126,6 @@ class State(Record):
         entries[b"round"] = _encoded(self.round)
         entries.update({b"update/" + update.height.to_bytes(8, "big"): _encoded(update) for update in self.updates})
         entries.update({b"listed/" + item.trainer: _encoded(item) for item in self.listed})
-        entries.update({b"scorer/" + item.member: _encoded(item) for item in self.scorers})
         return entries
 
     def root(self) -> bytes:

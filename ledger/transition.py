@@ -21,7 +21,6 @@ from ledger.state import (
     UNDECIDED,
     Accepted,
     Listed,
-    Scorer,
     State,
     committee_hash,
     get_voters,
@@ -29,6 +28,7 @@ from ledger.state import (
     voters_hash,
 )
 from ledger.types import (
+    NO_HASH,
     NO_LINK,
     VERSION,
     Block,
@@ -207,9 +207,9 @@ def _check_scores(params: Params, state: State, offer: Offer, scores: Sequence[S
         check_score(params, state, score)
 
 
-def _with_scorers(state: State, scores: Sequence[Score]) -> State:
-    known = {scorer.member for scorer in state.scorers} | {score.scorer for score in scores}
-    return replace(state, scorers=tuple(Scorer(member) for member in sorted(known)))
+def _scorer_bits(state: State, scores: Sequence[Score]) -> int:
+    places = {member: place for place, member in enumerate(state.round.committee)}
+    return sum(1 << places[score.scorer] for score in scores)
 
 
 # ------------------------------------------------------------------------------------------------- update slots
@@ -229,15 +229,23 @@ def process_update(params: Params, state: State, body: UpdateBody) -> State:
     if body.value != get_value(params, scores) or body.weight != get_weight(params, offer, scores):
         raise InvalidBlock("value or weight score is not the one that the scores give (R4)")
     accepted = Accepted(
-        state.height + 1, offer.trainer, offer.id(), offer.update, offer.codec, body.value, body.weight, offer.reveal
+        state.height + 1,
+        offer.trainer,
+        offer.id(),
+        offer.update,
+        offer.codec,
+        body.value,
+        body.weight,
+        offer.reveal,
+        _scorer_bits(state, scores),
     )
-    return _with_scorers(replace(state, updates=(*state.updates, accepted)), scores)
+    return replace(state, updates=(*state.updates, accepted))
 
 
 def process_empty(params: Params, state: State, body: EmptyBody) -> State:
     """An empty slot (H4); the first one of a round is its close and lists everything that is left (R6)."""
     if state.round.closed:
-        if body.unfilled or body.late:
+        if body.unfilled:
             raise InvalidBlock("only the first empty block of a round lists anything (R6)")
         return state
     filled = {update.trainer for update in state.updates}
@@ -245,17 +253,14 @@ def process_empty(params: Params, state: State, body: EmptyBody) -> State:
     if tuple(item.trainer for item in body.unfilled) != expected:
         raise InvalidBlock("the close must list each trainer without an accepted update, in order of key (R6)")
     listed = tuple(_listed(params, state, item) for item in body.unfilled)
-    _check_late(params, state, body.late)
-    scores = [score for item in body.unfilled for score in item.scores] + list(body.late)
-    closed = replace(state, listed=listed, round=replace(state.round, closed=1))
-    return _with_scorers(closed, scores)
+    return replace(state, listed=listed, round=replace(state.round, closed=1))
 
 
 def _listed(params: Params, state: State, item: Unfilled) -> Listed:
     if not item.offer:
         if item.scores:
             raise InvalidBlock("scores are listed without their offer (R6)")
-        return Listed(item.trainer, NONE, NO_LINK)
+        return Listed(item.trainer, NONE, NO_HASH, NO_LINK, 0)
     offer = item.offer[0]
     if offer.trainer != item.trainer:
         raise InvalidBlock("the close lists an offer of another trainer (R6)")
@@ -264,18 +269,32 @@ def _listed(params: Params, state: State, item: Unfilled) -> Listed:
     outcome = get_outcome(params, item.scores, len(state.round.committee))
     if outcome == IS_ACCEPTED:
         raise InvalidBlock("the close lists an offer that its scores accept: it belongs in an update block (R6)")
-    return Listed(item.trainer, REJECTED if outcome == IS_REJECTED else UNDECIDED, offer.reveal)
+    decided = REJECTED if outcome == IS_REJECTED else UNDECIDED
+    return Listed(item.trainer, decided, offer.id(), offer.reveal, _scorer_bits(state, item.scores))
 
 
-def _check_late(params: Params, state: State, late: Sequence[Score]) -> None:
-    accepted = {update.offer for update in state.updates}
+def get_listed_scores(state: State) -> dict[bytes, int]:
+    """The round's offers on chain, each with the bits of the committee members whose score is listed (R6)."""
+    bits = {update.offer: update.scorers for update in state.updates}
+    bits.update({item.offer: item.scorers for item in state.listed if item.offer != NO_HASH})
+    return bits
+
+
+def _with_late(params: Params, state: State, late: Sequence[Score]) -> State:
+    """Scores that came after their offer was listed count for attendance (R6)."""
     places = [(score.offer, score.scorer) for score in late]
     if places != sorted(set(places)):
         raise InvalidBlock("late scores must be listed once each, by (offer, scorer) (S5)")
+    bits = get_listed_scores(state)
     for score in late:
-        if score.offer not in accepted:
-            raise InvalidBlock("a late score is for an offer that was not accepted in this round (R6)")
         check_score(params, state, score)
+        bit = _scorer_bits(state, [score])
+        if bits.get(score.offer, bit) & bit:
+            raise InvalidBlock("a late score is for an offer that is not listed, or is listed already (R6)")
+        bits[score.offer] |= bit
+    updates = tuple(replace(item, scorers=bits[item.offer]) for item in state.updates)
+    listed = tuple(replace(item, scorers=bits.get(item.offer, 0)) for item in state.listed)
+    return replace(state, updates=updates, listed=listed)
 
 
 # -------------------------------------------------------------------------------------------------- model block
@@ -294,4 +313,4 @@ def process_model(params: Params, state: State, body: ModelBody) -> State:
         raise InvalidBlock("`present` must be in order of key, each member once (R6)")
     for present in body.present:
         check_present(state, present)
-    return process_round_end(params, state, body)
+    return process_round_end(params, _with_late(params, state, body.late), body)

@@ -149,21 +149,21 @@ class Unfilled(Record):
 @dataclass(frozen=True, slots=True)
 class EmptyBody(Record):
     """A slot that its round closed without filling (H4). The first one of a round is the close: it lists the unfilled
-    trainers in order of key, and scores that came late for accepted updates, by (offer, scorer) (R6)."""
+    trainers in order of key (R6)."""
 
     TAG: ClassVar[int] = 2
     unfilled: Annotated[tuple[Unfilled, ...], Items(SLOTS_MAX)]
-    late: Annotated[tuple[Score, ...], Items(SLOTS_MAX * COMMITTEE_MAX)]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelBody(Record):
-    """The model that the round produces; heights of accepted updates whose blob is missing (R7); members that are
-    present again, in order of key (R6)."""
+    """The model that the round produces; heights of accepted updates whose blob is missing (R7); scores that came late
+    for the round's offers, by (offer, scorer), and members that are present again, in order of key (R6)."""
 
     TAG: ClassVar[int] = 3
     model: BlobRef
     missing: Annotated[tuple[Height, ...], Items(SLOTS_MAX)]
+    late: Annotated[tuple[Score, ...], Items(SLOTS_MAX * COMMITTEE_MAX)]
     present: Annotated[tuple[Present, ...], Items(MEMBERS_MAX)]
 
 
