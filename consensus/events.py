@@ -54,8 +54,13 @@ class ViewTimer:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeTimer:
+    """The peers have had `grace` to show me votes of mine that I have forgotten (A5)."""
+
+
+@dataclass(frozen=True, slots=True)
 class RoundTimer:
-    """A clock of the learning round: 'deadline', 'grace', 'batch', 'fetch' or 'probe'."""
+    """A clock of the learning round: 'deadline' (R1), 'batch' (R5) or 'fetch' (R7)."""
 
     round: int
     name: str
@@ -66,7 +71,7 @@ class GossipTimer:
     """Time to tell the peers what I have."""
 
 
-Timer = ViewTimer | RoundTimer | GossipTimer
+Timer = ViewTimer | RoundTimer | ProbeTimer | GossipTimer
 
 
 # ---------------------------------------------------------------------------------------------------------- events
@@ -131,15 +136,6 @@ class Aggregated:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkFailed:
-    """Training, scoring or aggregation of `round` failed on this machine; the peer goes on without it."""
-
-    round: int
-    kind: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Held:
     """These blobs are on disk, whole and verified."""
 
@@ -154,7 +150,26 @@ class Synced:
     batch: FinalBatch
 
 
-Event = Started | Received | PeerUp | PeerDown | Fired | Trained | Scored | Aggregated | WorkFailed | Held | Synced
+@dataclass(frozen=True, slots=True)
+class SyncEnded:
+    """This member has served what it had, or failed to."""
+
+    member: bytes
+
+
+Event = (
+    Started
+    | Received
+    | PeerUp
+    | PeerDown
+    | Fired
+    | Trained
+    | Scored
+    | Aggregated
+    | Held
+    | Synced
+    | SyncEnded
+)
 
 
 # --------------------------------------------------------------------------------------------------------- effects
@@ -221,25 +236,19 @@ class AggregateInput:
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """Fetch what is not held of `updates`, apply the rule to `model` and answer `Aggregated` (R7)."""
+    """Fetch what is not held of `updates` (from `holders` first), answering `Held` for each; apply the rule to `model`
+    with the heights `missing` left out and answer `Aggregated` (R7)."""
 
     round: int
     model: BlobRef
     updates: tuple[AggregateInput, ...]
     missing: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch:
-    """Fetch these blobs from the members that should hold them, and answer `Held` for each as it arrives."""
-
-    blobs: tuple[BlobRef, ...]
     holders: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class RoundEnded:
-    """Work and fetches of rounds up to `round` that nobody waits for any more may be cancelled."""
+    """Work and fetches of this round may be cancelled; what is still wanted of it is asked for again after this."""
 
     round: int
 
@@ -267,8 +276,6 @@ class Halt:
     reason: str
 
 
-Effect = (
-    Persist | Commit | Send | SetTimer | Train | Evaluate | Aggregate | Fetch | RoundEnded | SyncFrom | Fault | Halt
-)
+Effect = Persist | Commit | Send | SetTimer | Train | Evaluate | Aggregate | RoundEnded | SyncFrom | Fault | Halt
 Effects = Sequence[Effect]
 Batch = tuple[Block, ...]

@@ -1,8 +1,8 @@
 """How many voters are enough (A1), and the votes of one instance, bounded whatever the voters send (A4)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 
-from ledger.types import NO_HASH, PREVOTE, Proposal, Vote
+from ledger.types import NO_HASH, PRECOMMIT, PREVOTE, Proposal, Vote
 
 ROUND_AHEAD_MAX = 16
 ROUND_BEHIND_MAX = 16
@@ -49,9 +49,9 @@ class Slot:
             yield from votes.values()
 
     @property
-    def senders(self) -> int:
-        """How many distinct voters voted here, for whatever."""
-        return len(self._first)
+    def senders(self) -> Set[bytes]:
+        """The distinct voters that voted here, for whatever."""
+        return self._first.keys()
 
     def votes(self, value: Value) -> list[Vote]:
         """The votes for `value`."""
@@ -128,6 +128,10 @@ class VoteBook:
         found = ((round, slot.quorum) for (round, at), slot in self._slots.items() if at == step)
         return sorted((round, value) for round, value in found if value is not None)
 
+    def is_backed(self, round: int, value: Value) -> bool:
+        """Whether an honest voter is among those who voted first for `value` in a step of `round`."""
+        return any(self.slot(round, step).is_backed(value) for step in (PREVOTE, PRECOMMIT))
+
     def hear(self, voter: bytes, round: int) -> None:
         """Note that `voter` has reached `round` (L55)."""
         if voter in self._voters:
@@ -137,6 +141,16 @@ class VoteBook:
         """The highest round that more than 1/3 of the voters have reached, -1 if that few were heard (L55)."""
         rounds = sorted(self.heard.values(), reverse=True)
         return rounds[self.total // 3] if has_honest(len(rounds), self.total) else -1
+
+    def is_passed(self, round: int, step: int) -> bool:
+        """Whether more than 2/3 of the voters voted in this step or are known to be past it (L34, L47).
+
+        Algorithm 1 counts the step's votes alone, since there no message is ever lost. Here the one that took a voter
+        to a later round may have died with a process; it votes here no more, and to wait for it would be to hang.
+        """
+        later = {voter for voter, reached in self.heard.items() if reached > round}
+        here = (self.slot(round, at).senders for at in range(step, PRECOMMIT + 1))
+        return is_quorum(len(later.union(*here)), self.total)
 
     def wants(self, vote: Vote) -> bool:
         """Whether `add` would keep this vote or learn from it."""
@@ -193,8 +207,3 @@ class VoteBook:
         if held and held[0].round < vote.round:
             held.clear()
         held.append(vote)
-
-
-def backing(book: VoteBook, round: int, value: Value) -> bool:
-    """Whether an honest voter voted first for `value` in `round`, in either step."""
-    return any(book.slot(round, step).is_backed(value) for step in (PREVOTE, PREVOTE + 1))

@@ -50,9 +50,7 @@ def partition(labels: NDArray[np.integer], shards: int, scheme: str, seed: int) 
     return [np.sort(part) for part in parts]
 
 
-def _split_dirichlet(
-    labels: NDArray[np.integer], shards: int, alpha: float, rng: np.random.Generator
-) -> list[Indices]:
+def _split_dirichlet(labels: NDArray[np.integer], shards: int, alpha: float, rng: np.random.Generator) -> list[Indices]:
     pieces: list[list[Indices]] = [[] for _ in range(shards)]
     for label in np.unique(labels):
         indices = rng.permutation(np.flatnonzero(labels == label))

@@ -174,7 +174,8 @@ def check_evaluation(evaluation: Evaluation, method: str) -> None:
 
 
 def _check_array(method: str, name: str, array: object) -> None:
-    if not isinstance(array, np.ndarray):
+    # numpy makes scalars of arrays without dimensions whenever it computes; they do as well.
+    if not isinstance(array, np.ndarray | np.generic):
         raise TaskError(f"{method}: {name!r} must be a numpy array, not {type(array).__name__}")
 
 

@@ -54,9 +54,7 @@ def encode_tensors(tensors: Mapping[str, Array]) -> bytes:
     return save({name: np.asarray(array, order="C") for name, array in tensors.items()})
 
 
-def decode_tensors(
-    data: bytes, *, size_bytes_max: int = SIZE_BYTES_MAX, tensors_max: int = TENSORS_MAX
-) -> Tensors:
+def decode_tensors(data: bytes, *, size_bytes_max: int = SIZE_BYTES_MAX, tensors_max: int = TENSORS_MAX) -> Tensors:
     """Read arrays from bytes of unknown origin; accept the canonical form only (B2).
 
     Raises `TensorError` (SIZE, MALFORMED, DTYPE) and nothing else.

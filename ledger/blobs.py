@@ -98,9 +98,13 @@ class BlobStore:
         ref = blob_ref(data)
         if not self.has(ref.blob):
             handle, name = tempfile.mkstemp(dir=self.folder, prefix="new-")
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            self._place(Path(name), ref.blob)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(data)
+                self._place(Path(name), ref.blob)
+            except OSError:
+                Path(name).unlink(missing_ok=True)
+                raise
         return ref
 
     def install(self, path: Path, blob: bytes, size: int) -> None:

@@ -71,25 +71,38 @@ def audit(
     the state after each batch, or one `Finding` and stops. `check_round(state before, model block)` recomputes the
     aggregate and returns what is wrong with it."""
     block, state = make_genesis(genesis)
+    reason = _broken_genesis(block, store) or check_round(state, block)
+    if reason:
+        yield Finding(0, reason)
+        return
+    tip, damage = _stored_tip(store)
     try:
-        if store.block(0) != block:
-            yield Finding(0, "#0 is not the block that genesis.json founds")
-            return
-        reason = check_round(state, block)
-        if reason:
-            yield Finding(0, reason)
-            return
-        tip = store.tip()
-        while tip is None or state.height < tip.height or store.block(state.height + 1) is not None:
+        while (tip is not None and state.height < tip.height) or store.block(state.height + 1) is not None:
             after, finding = _audit_batch(genesis.params, store, state, check_round)
             yield finding or after
             if finding:
                 return
             state = after
         if tip != state:
-            yield Finding(state.height, "the stored state is not the one that the blocks lead to")
+            yield Finding(state.height, damage or "the stored state is not the one that the blocks lead to")
     except StoreDamaged as error:
         yield Finding(state.height + 1, str(error))
+
+
+def _broken_genesis(block: Block, store: Store) -> str | None:
+    try:
+        return None if store.block(0) == block else "#0 is not the block that genesis.json founds"
+    except StoreDamaged as error:
+        return str(error)
+
+
+def _stored_tip(store: Store) -> tuple[State | None, str | None]:
+    """The state at the tip, or None and why it cannot be had."""
+    try:
+        tip = store.tip()
+    except StoreDamaged as error:
+        return None, str(error)
+    return tip, None if tip else "the state at the tip is missing"
 
 
 def _audit_batch(

@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar, get_args, get_origin
 import msgpack
 
 DEPTH_MAX = 12
+ITEMS_MAX = 32_768
 U64_MAX = 2**64 - 1
 
 
@@ -71,6 +72,10 @@ class Items:
     most: int
     least: int = 0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.least <= self.most <= ITEMS_MAX:
+            raise TypeError(f"a list has at most {ITEMS_MAX} items")
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -110,7 +115,8 @@ Layout = tuple[tuple[str, Any, Any], ...]
 
 
 def unpack(data: bytes) -> Any:
-    """Plain msgpack values of `data`; maps, extension types, floats and trailing bytes are refused."""
+    """Plain msgpack values of `data`, an array. Trailing bytes, maps and extension types with content, and any array
+    that claims more than `ITEMS_MAX` items are refused here; other types that no record has, by its fields' rules."""
     if len(data) > 0 and data[0] not in _ARRAY_HEADS:
         raise CodecError("not a msgpack array")
     size = len(data)
@@ -122,11 +128,11 @@ def unpack(data: bytes) -> Any:
             strict_map_key=True,
             max_str_len=size,
             max_bin_len=size,
-            max_array_len=size,
+            max_array_len=min(size, ITEMS_MAX),
             max_map_len=0,
             max_ext_len=0,
         )
-    except (ValueError, msgpack.exceptions.UnpackException, RecursionError, TypeError) as error:
+    except (ValueError, msgpack.exceptions.UnpackException) as error:
         raise CodecError(f"not canonical msgpack: {str(error)[:80] or type(error).__name__}") from error
 
 

@@ -33,7 +33,8 @@ def _from_hex(value: object, size: int, what: str) -> bytes:
         raw = value
     else:
         try:
-            raw = bytes.fromhex(value) if isinstance(value, str) else b""
+            # `fromhex` skips white space: the length of the text refuses it
+            raw = bytes.fromhex(value) if isinstance(value, str) and len(value) == 2 * size else b""
         except ValueError:
             raw = b""
     if len(raw) != size:

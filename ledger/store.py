@@ -113,11 +113,12 @@ class KeyValueStore:
     def append(self, blocks: tuple[Block, ...], certificate: Certificate | None, state: State) -> None:
         """Write a final batch and the state after it: atomic, and synced before this returns."""
         writes = _writes(blocks, certificate, state)
+        named: dict[bytes, int] = {}
         for block in blocks:
             for blob in get_blob_refs(block):
-                if self._get(b"r" + blob) is None:
-                    writes.append((b"r" + blob, block.height.to_bytes(8, "big")))
-        self._put(writes)
+                if self.named_at(blob) is None:
+                    named.setdefault(blob, block.height)
+        self._put(writes + [(b"r" + blob, height.to_bytes(8, "big")) for blob, height in named.items()])
 
 
 R = TypeVar("R", bound=Record)
@@ -171,7 +172,9 @@ class LevelStore(KeyValueStore):
             return
         try:
             version, owner = unpack(meta)
-        except (CodecError, ValueError) as error:
+            if type(owner) is not bytes:
+                raise ValueError("the chain id is not bytes")
+        except ValueError as error:
             raise StoreDamaged(f"{self.folder}: the schema record is damaged") from error
         if version != SCHEMA_VERSION:
             raise StoreError(f"{self.folder}: schema {version}, this program reads {SCHEMA_VERSION}: use its version")
@@ -189,10 +192,15 @@ class LevelStore(KeyValueStore):
         return value
 
     def _floor(self, prefix: bytes, key: bytes) -> bytes | None:
-        with self._db.iterator(start=prefix, stop=key, include_stop=True, reverse=True, verify_checksums=True) as rows:
-            for _, value in rows:
-                found: bytes = value
-                return found
+        try:
+            with self._db.iterator(
+                start=prefix, stop=key, include_stop=True, reverse=True, verify_checksums=True
+            ) as rows:
+                for _, value in rows:
+                    found: bytes = value
+                    return found
+        except plyvel.Error as error:
+            raise StoreDamaged(f"{self.folder}: LevelDB cannot read ({error})") from error
         return None
 
     def _put(self, writes: list[tuple[bytes, bytes]]) -> None:
@@ -225,7 +233,7 @@ def _open(folder: Path, create: bool) -> "plyvel.DB":
     try:
         return plyvel.DB(str(folder), create_if_missing=create, paranoid_checks=True)
     except plyvel.IOError as error:
-        if "lock" in str(error).lower():
+        if "IO error: lock " in str(error):
             raise StoreLocked(f"{folder}: another process has it open: stop that peer first") from error
         raise StoreError(f"{folder}: LevelDB cannot open it ({error})") from error
     except plyvel.Error as error:

@@ -161,11 +161,12 @@ def check_offer(params: Params, state: State, offer: Offer) -> None:
         raise InvalidMessage(f"{who}: {offer.samples} samples, the cap is {params.samples_max} (samples_max)")
     if offer.codec not in params.codecs:
         raise InvalidMessage(f"{who}: codec {offer.codec!r} is not one of {', '.join(params.codecs)} (B2)")
+    # before the beacon: a stranger must not make this machine hash a whole chain
+    if not offer.is_signed():
+        raise InvalidMessage(f"{who}: bad signature")
     index = params.beacon_links - 1 - offer.round
     if not is_beacon_link(offer.reveal, index, member.beacon_link, member.beacon_index):
         raise InvalidMessage(f"{who}: its beacon link does not lead to the tip on chain (R9)")
-    if not offer.is_signed():
-        raise InvalidMessage(f"{who}: bad signature")
 
 
 def check_score(params: Params, state: State, score: Score) -> None:

@@ -12,7 +12,7 @@ from node.errors import ExitCode, NodeError
 from node.limits import Limits
 
 CONFIG_BYTES_MAX = 1 << 20
-Scalar = bool | int | float | str
+Scalar = bool | int | Annotated[float, Field(allow_inf_nan=False)] | str
 
 
 def _endpoint(text: str) -> str:
@@ -87,7 +87,7 @@ def load_config(path: Path) -> NodeConfig:
             raise NodeError(ExitCode.CONFIG, f"{path}: larger than {CONFIG_BYTES_MAX} bytes; this is no config.toml")
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise NodeError(ExitCode.CONFIG, f"{path}: not valid TOML: {error}. Correct that place and try again") from error
+        raise NodeError(ExitCode.CONFIG, f"{path}: not valid TOML: {error}. Correct that place") from error
     except OSError as error:
         advice = "`fedchain-node init` makes one"
         raise NodeError(ExitCode.CONFIG, f"{path}: cannot be read: {error.strerror}. {advice}") from error
@@ -147,7 +147,8 @@ def config_text(config: NodeConfig) -> str:
 
 
 def _section_lines(name: str, values: dict[str, Scalar]) -> list[str]:
-    return ["", f"# {_COMMENTS[name]}", f"[{name}]", *(f"{_key(key)} = {_toml(value)}" for key, value in values.items())]
+    entries = [f"{_key(key)} = {_toml(value)}" for key, value in values.items()]
+    return ["", f"# {_COMMENTS[name]}", f"[{name}]", *entries]
 
 
 def _key(key: str) -> str:

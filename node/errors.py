@@ -35,7 +35,7 @@ class NodeError(Exception):
 def disk_error(error: OSError, doing: str) -> NodeError:
     """The `NodeError` of a failed file operation; `doing` says what was tried with which file."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        message = f"{doing}: the disk is full. Free some space and start again: nothing that was signed or final is lost"
-        return NodeError(ExitCode.DISK_FULL, message)
+        advice = "Free some space and start again: nothing signed or final is lost"
+        return NodeError(ExitCode.DISK_FULL, f"{doing}: the disk is full. {advice}")
     advice = "Check the disk, the mount and the folder's permissions, then start again"
     return NodeError(ExitCode.FAULTY_MACHINE, f"{doing}: {error.strerror or error}. {advice}")

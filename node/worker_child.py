@@ -1,23 +1,27 @@
 """The life of one worker process, from the fork to the end of its peer's connection."""
 
+import errno
 import os
 import socket
 import sys
 import traceback
 from dataclasses import dataclass
+from typing import Final
 
-from fl.jobs import job_from_wire, result_to_wire, run_job
+from fl.jobs import WireError, job_from_wire, result_to_wire, run_job
 from fl.task import Task, TaskError, load_task
 from node.lifeline import exit_when_gone
 from node.worker_wire import (
     REASON_CHARS_MAX,
     Frame,
-    WireError,
+    FrameError,
     decode_hello,
     encode_frame,
     receive_frame,
     send_frame,
 )
+
+_DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,28 +56,35 @@ def _build_task(connection: socket.socket, hello: Frame, served: str) -> Task | 
     try:
         name, settings = decode_hello(hello)
         if name != served:
-            raise WireError(f"this fork server was started for task {served!r}, not {name!r}")
+            raise FrameError(f"this fork server was started for task {served!r}, not {name!r}")
         return load_task(name, settings)
-    except (WireError, TaskError) as error:
-        send_frame(connection, "error", "start", _shorten(str(error)))
+    except (FrameError, TaskError) as error:
+        send_frame(connection, "error", "start", _describe(error))
         return None
 
 
 def _answer(task: Task, frame: Frame) -> bytes:
     """Return the frame that answers a job; whatever a task raises is an answer, too."""
-    match frame:
-        case ["job", job]:
-            pass
-        case _:
-            return encode_frame("error", "protocol", f"expected a job, not {frame[0]!r} of {len(frame)} items")
     try:
-        return encode_frame("result", result_to_wire(run_job(task, job_from_wire(job))))
-    except TaskError as error:
-        return encode_frame("error", "task", _shorten(str(error)))
+        match frame:
+            case ["job", wire]:
+                return encode_frame("result", result_to_wire(run_job(task, job_from_wire(wire))))
+        return encode_frame("error", "protocol", f"expected a job, not {frame[0]!r} of {len(frame)} items")
     except Exception as error:  # a task is foreign code: its bug is one job's failure
-        traceback.print_exc(file=sys.stderr)
-        return encode_frame("error", "task", _shorten(f"{type(error).__name__}: {error}"))
+        if not isinstance(error, TaskError | WireError):
+            traceback.print_exc(file=sys.stderr)
+        return encode_frame("error", _get_kind(error), _describe(error))
 
 
-def _shorten(reason: str) -> str:
+def _get_kind(error: Exception) -> str:
+    if isinstance(error, WireError):
+        return "protocol"
+    if isinstance(error, OSError):
+        return "disk-full" if error.errno in _DISK_FULL else "io"
+    return "task"
+
+
+def _describe(error: Exception) -> str:
+    named = isinstance(error, TaskError | WireError | FrameError)
+    reason = str(error) if named else f"{type(error).__name__}: {error}"
     return reason if len(reason) <= REASON_CHARS_MAX else reason[:REASON_CHARS_MAX] + "..."

@@ -22,40 +22,41 @@ from typing import Final
 import msgpack
 
 VERSION: Final = 1
-FRAME_BYTES_MAX: Final = 512 << 20
+FRAME_BYTES_MAX: Final = 8 << 20  # jobs name files; models never travel here
 SETTINGS_BYTES_MAX: Final = 64 << 10
 REASON_CHARS_MAX: Final = 2000
+WORKERS_MAX_DEFAULT: Final = 64
+NICE_DEFAULT: Final = 5  # added to a worker's nice value: event loops go first
 LENGTH: Final = struct.Struct(">I")
-_READ_BYTES_MAX: Final = 1 << 20
 
 Frame = list[object]
 
 
-class WireError(Exception):
+class FrameError(Exception):
     """A frame that breaks the rules above, or a connection that ended within one."""
 
 
 def encode_frame(kind: str, *values: object) -> bytes:
-    """Return the bytes of a frame; raises `WireError` where it would be too long."""
+    """Return the bytes of a frame; raises `FrameError` where it would be too long."""
     body: bytes = msgpack.packb([kind, *values], use_bin_type=True)
     check_length(len(body))
     return LENGTH.pack(len(body)) + body
 
 
 def check_length(size_bytes: int) -> None:
-    """Raise `WireError` for a length that no frame has."""
+    """Raise `FrameError` for a length that no frame has."""
     if not 1 <= size_bytes <= FRAME_BYTES_MAX:
-        raise WireError(f"frame of {size_bytes} bytes; 1 to {FRAME_BYTES_MAX} are allowed")
+        raise FrameError(f"frame of {size_bytes} bytes; 1 to {FRAME_BYTES_MAX} are allowed")
 
 
 def decode_body(body: bytes) -> Frame:
-    """Return the array in a frame's body; raises `WireError` for anything else."""
+    """Return the array in a frame's body; raises `FrameError` for anything else."""
     try:
         frame = msgpack.unpackb(body, raw=False, strict_map_key=False)
     except ValueError as error:  # msgpack's own errors are all of this class
-        raise WireError(f"frame is not msgpack: {error}") from error
+        raise FrameError(f"frame is not msgpack: {error}") from error
     if not isinstance(frame, list) or not frame or not isinstance(frame[0], str):
-        raise WireError("frame is not an array that begins with its kind")
+        raise FrameError("frame is not an array that begins with its kind")
     return frame
 
 
@@ -81,44 +82,44 @@ def encode_hello(task: str, settings: Mapping[str, object]) -> bytes:
 
 
 def decode_hello(frame: Frame) -> tuple[str, dict[str, object]]:
-    """Return (task, settings) of a hello frame; raises `WireError` for another frame or version."""
+    """Return (task, settings) of a hello frame; raises `FrameError` for another frame or version."""
     match frame:
         case ["hello", int(version), str(task), str(settings)]:
             if version != VERSION:
-                raise WireError(f"worker protocol {version}; this fork server speaks {VERSION}: restart it")
+                raise FrameError(f"worker protocol {version}; this fork server speaks {VERSION}: restart it")
             return task, decode_settings(settings)
-    raise WireError(f"expected a hello of 4 items, not {frame[0]!r} of {len(frame)}")
+    raise FrameError(f"expected a hello of 4 items, not {frame[0]!r} of {len(frame)}")
 
 
 def encode_settings(settings: Mapping[str, object]) -> str:
-    """Return a task's settings as JSON; raises `WireError` for what JSON doesn't hold."""
+    """Return a task's settings as JSON; raises `FrameError` for what JSON doesn't hold."""
     try:
         text = json.dumps(dict(settings), sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise WireError(f"task settings are not JSON: {error}") from error
+        raise FrameError(f"task settings are not JSON: {error}") from error
     if len(text) > SETTINGS_BYTES_MAX:
-        raise WireError(f"task settings of {len(text)} bytes; at most {SETTINGS_BYTES_MAX} are allowed")
+        raise FrameError(f"task settings of {len(text)} bytes; at most {SETTINGS_BYTES_MAX} are allowed")
     return text
 
 
 def decode_settings(text: str) -> dict[str, object]:
-    """Return the settings in a JSON object; raises `WireError` for anything else."""
+    """Return the settings in a JSON object; raises `FrameError` for anything else."""
     try:
         settings = json.loads(text)
     except ValueError as error:
-        raise WireError(f"task settings are not JSON: {error}") from error
+        raise FrameError(f"task settings are not JSON: {error}") from error
     if not isinstance(settings, dict):
-        raise WireError(f"task settings are not a JSON object but {type(settings).__name__}")
+        raise FrameError(f"task settings are not a JSON object but {type(settings).__name__}")
     return settings
 
 
 def _receive_exactly(connection: socket.socket, size_bytes: int, *, may_end: bool) -> bytes | None:
     parts = bytearray()  # grows with what arrives: a length is only a claim
     while len(parts) < size_bytes:
-        part = connection.recv(min(size_bytes - len(parts), _READ_BYTES_MAX))
+        part = connection.recv(min(size_bytes - len(parts), 1 << 20))
         if not part:
             if may_end and not parts:
                 return None
-            raise WireError(f"connection ended after {len(parts)} of {size_bytes} bytes")
+            raise FrameError(f"connection ended after {len(parts)} of {size_bytes} bytes")
         parts += part
     return bytes(parts)

@@ -15,14 +15,14 @@ from fl.tensors import Tensors, encode_tensors
 
 # (bits of the old value, [(weight, bits of the delta)], bits of the new value), all float32.
 # 1 + (3 * 0.1 + 5 * -0.3) / 8; a subnormal kept; a tie at the last bit; a big weight beside a small one.
-_SMALL: Final = (
+SMALL: Final = (
     (0x3F800000, ((3, 0x3DCCCCCD), (5, 0xBE99999A)), 0x3F599999),
     (0x00000001, ((1, 0x00000003), (1, 0x00000001)), 0x00000003),
     (0x3F800000, ((1, 0x33800000), (1, 0x33800000)), 0x3F800000),
     (0xC1200000, ((1, 0x41200000), (1000000, 0xB8D1B717)), 0xC120005E),
 )
 # SHA-256 of the aggregate of `_build_tensors` deltas, through each codec, for each rule.
-_DIGESTS: Final = {
+DIGESTS: Final = {
     ("fedavg", "f32"): "70c20bc3f30937fb59713c4362c6b04e03f6b7bfa4c84713239d9b6d7d32c824",
     ("fedavg", "int8"): "4bf727347d98fcfaba5fa20bd1955b28211c6df0c7739a81c6d6a272ee4b9d30",
 }
@@ -36,21 +36,21 @@ class GoldenVectorError(RuntimeError):
 
 def check_golden_vectors() -> None:
     """Raise `GoldenVectorError` if decoding or aggregating gives other bytes than the published vectors (R7)."""
-    for old, updates, expected in _SMALL:
+    for old, updates, expected in SMALL:
         found = compute_small(old, updates)
         if found != expected:
             raise _failed(f"fedavg of {old:#010x} and {updates}", f"{expected:#010x}", f"{found:#010x}")
     for rule in RULES:
         for codec in CODECS:
             digest = compute_digest(rule, codec)
-            if digest != _DIGESTS[rule, codec]:
-                raise _failed(f"rule {rule}, codec {codec}", _DIGESTS[rule, codec], digest)
+            if digest != DIGESTS[rule, codec]:
+                raise _failed(f"rule {rule}, codec {codec}", DIGESTS[rule, codec], digest)
 
 
 def compute_small(old: int, updates: tuple[tuple[int, int], ...]) -> int:
     """Return the float32 bits of fedavg over one value; all values are given as float32 bits."""
-    deltas = [(weight, {"x": _from_bits(delta)}) for weight, delta in updates]
-    new = aggregate("fedavg", {"x": _from_bits(old)}, deltas)["x"]
+    deltas = [(weight, {"x": from_bits(delta)}) for weight, delta in updates]
+    new = aggregate("fedavg", {"x": from_bits(old)}, deltas)["x"]
     return int(new.view(np.uint32)[0])
 
 
@@ -77,7 +77,8 @@ def _build_tensors(seed: int) -> Tensors:
     return tensors
 
 
-def _from_bits(bits: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+def from_bits(bits: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    """Return one float32 from its bits."""
     return np.array([bits], np.uint32).view(np.float32)
 
 

@@ -42,8 +42,9 @@ def encode_delta(
     chosen = _get_codec(codec)
     check_finite(delta)
     wanted = delta if residual is None else _add(delta, residual)
-    packed, decoded = _pack_within(chosen, wanted, norm_max)
-    left = {name: wanted[name] - decoded[name] for name in wanted} if chosen.lossy else None
+    sent, packed, decoded = _pack_within(chosen, wanted, norm_max)
+    # What clipping took off is gone, as R2 means it: only what rounding lost comes back.
+    left = {name: sent[name] - decoded[name] for name in sent} if chosen.lossy else None
     return encode_tensors(packed), left
 
 
@@ -77,13 +78,14 @@ def _add(delta: Tensors, residual: Tensors) -> Tensors:
     return {name: delta[name] + residual[name] for name in delta}
 
 
-def _pack_within(codec: _Codec, wanted: Tensors, norm_max: float | None) -> tuple[Tensors, Tensors]:
-    """Pack what fits in `norm_max`; rounding can lengthen a delta, so shrink once more where it did."""
-    fitting = wanted if norm_max is None else clip(wanted, norm_max)
-    packed = codec.pack(fitting)
+def _pack_within(codec: _Codec, wanted: Tensors, norm_max: float | None) -> tuple[Tensors, Tensors, Tensors]:
+    """Return (clipped, packed, decoded); rounding can lengthen a delta, so shrink once more where it did."""
+    clipped = wanted if norm_max is None else clip(wanted, norm_max)
+    packed = codec.pack(clipped)
     decoded = codec.unpack(packed, wanted)
     norm = compute_norm(decoded)
     if norm_max is not None and norm > norm_max:
-        packed = codec.pack(scale(fitting, norm_max / norm))
+        clipped = scale(clipped, norm_max / norm)
+        packed = codec.pack(clipped)
         decoded = codec.unpack(packed, wanted)
-    return packed, decoded
+    return clipped, packed, decoded

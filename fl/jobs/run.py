@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from fl.aggregation import aggregate
 from fl.attacks import apply_attack
 from fl.codecs import CODECS, decode_delta, encode_delta, encoded_size_max
@@ -82,7 +84,7 @@ def _train(task: Task, job: TrainJob) -> TrainResult:
     Path(job.update_path).write_bytes(data)
     if job.residual_path is not None and residual is not None:
         _write_whole(job.residual_path, encode_tensors(residual))
-    return TrainResult(update.samples, dict(update.metrics), norm)
+    return TrainResult(update.samples, _plain(update.metrics), norm)
 
 
 def _score(task: Task, job: ScoreJob) -> ScoreResult:
@@ -90,7 +92,8 @@ def _score(task: Task, job: ScoreJob) -> ScoreResult:
     model, digest = _read_model(job.model_path)
     try:
         delta = _read_update(job, model)
-        candidate = {name: model[name] + delta[name] for name in model}
+        with np.errstate(over="ignore"):  # an infinity is refused by the next line
+            candidate = {name: model[name] + delta[name] for name in model}
         check_finite(candidate)
     except TensorError as error:
         return ScoreResult(0, 0, int(error.code))
@@ -120,10 +123,9 @@ def _aggregate(job: AggregateJob) -> AggregateResult:
 def _evaluate(task: Task, job: EvaluateJob) -> EvaluateResult:
     """A task without a report set reports on its scoring set."""
     model, _ = _read_model(job.model_path)
-    reporting = job.report and isinstance(task, ReportingTask)
-    evaluation = task.report(model) if reporting and isinstance(task, ReportingTask) else task.evaluate(model)
-    check_evaluation(evaluation, "report" if reporting else "evaluate")
-    return EvaluateResult(_to_millionths(evaluation), dict(evaluation.metrics))
+    evaluation = task.report(model) if job.report and isinstance(task, ReportingTask) else task.evaluate(model)
+    check_evaluation(evaluation, "report" if job.report else "evaluate")
+    return EvaluateResult(_to_millionths(evaluation), _plain(evaluation.metrics))
 
 
 def _write_initial(task: Task, job: InitialModelJob) -> InitialModelResult:
@@ -132,7 +134,7 @@ def _write_initial(task: Task, job: InitialModelJob) -> InitialModelResult:
     Path(job.output_path).write_bytes(encode_tensors(model))
     digest = task.test_set_digest() if isinstance(task, SharedTestTask) else b""
     if not isinstance(digest, bytes) or len(digest) not in (0, 32):
-        raise TaskError("test_set_digest() must return 32 bytes (SHA-256), or b\"\" for a local test set")
+        raise TaskError("test_set_digest() must return 32 bytes (SHA-256), or b'' for a local test set")
     return InitialModelResult(digest)
 
 
@@ -194,6 +196,11 @@ def _evaluate_baseline(task: Task, model: Tensors, digest: bytes) -> int:
 def _copy(model: Tensors) -> Tensors:
     """A task may work in place; its caller still needs the model."""
     return {name: array.copy() for name, array in model.items()}
+
+
+def _plain(metrics: dict[str, float]) -> dict[str, float]:
+    """numpy's float64 is a float, but not one that every serialiser takes."""
+    return {name: float(value) for name, value in metrics.items()}
 
 
 def _to_millionths(evaluation: Evaluation) -> int:

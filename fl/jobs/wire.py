@@ -96,4 +96,6 @@ def _read(value: object, hint: object, where: str) -> object:
         return {_read(k, arguments[0], where): _read(v, arguments[1], where) for k, v in value.items()}
     if type(value) is hint:
         return value
+    if hint is float and type(value) is int:
+        return float(value)
     raise WireError(f"worker message field {where} must be {hint}, not {type(value).__name__}")

@@ -21,10 +21,14 @@ _PERMUTATION_SEED: Final = 1797  # fixed: the scoring set is the same whatever t
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DigitsSettings(ImageSettings):
-    """Defaults that reach 0.95 in ten rounds of four peers with an eighth of the images each."""
+    """Defaults that reach 0.95 in ten rounds of four trainers with an eighth of the images each.
+
+    A larger learning rate is faster still, but then honest late updates and sign-flipped ones score alike.
+    """
 
     epochs: int = 5
     batch: int = 16
+    lr: float = 0.02
 
 
 def load(**settings: object) -> TorchTask:
