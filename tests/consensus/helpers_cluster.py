@@ -20,6 +20,7 @@ from ledger.types import BlobRef, FinalBatch, Offer
 
 SAMPLES = 100
 CODEC = "f32"
+RETRY_MS = 200
 WALL_MS = 1_700_000_000_000
 
 
@@ -46,7 +47,8 @@ class Plan:
     loss: float = 0.0
     trains: Callable[[bytes, int], bool] = lambda member, round: True
     score: Callable[[bytes, Offer], tuple[int, int, int] | None] = lambda member, offer: (-1_000_000, -1_100_000, 0)
-    serves: Callable[[bytes, bytes], bool] = lambda blob_owner, asker: True
+    serves: Callable[[bytes, bytes], bool] = lambda holder, asker: True
+    scores_blind: Callable[[bytes], bool] = lambda member: False
 
 
 class Node:
@@ -115,10 +117,10 @@ class Node:
                     cluster.later(wait, self, ev.Trained(round, update, SAMPLES, CODEC))
             case ev.Evaluate(round, offer, _):
                 verdict = cluster.plan.score(self.me, offer)
-                if verdict is not None and cluster.plan.serves(offer.trainer, self.me):
-                    self.held.add(offer.update.blob)
-                    wait = cluster.random.randint(*cluster.plan.score_ms)
+                wait = cluster.random.randint(*cluster.plan.score_ms)
+                if cluster.fetch(self, offer.update.blob):
                     cluster.later(wait, self, ev.Held((offer.update.blob,)))
+                if verdict is not None and (offer.update.blob in self.held or cluster.plan.scores_blind(self.me)):
                     cluster.later(wait, self, ev.Scored(round, offer.id(), *verdict))
             case ev.Aggregate():
                 cluster.aggregate(self, effect)
@@ -138,7 +140,7 @@ class Cluster:
     def __init__(self, genesis: Genesis, keys: Iterable[Ed25519PrivateKey], seed: int = 0, plan: Plan | None = None):
         self.genesis, self.plan, self.random = genesis, plan or Plan(), random.Random(seed)
         self.now_ms = 0
-        self._queue: list[tuple[int, int, Node, int, ev.Event]] = []
+        self._queue: list[tuple[int, int, Node, int, ev.Event | ev.Aggregate]] = []
         self._order = itertools.count()
         self._timers: dict[tuple[bytes, ev.Timer], int] = {}
         self._cut: set[frozenset[bytes]] = set()
@@ -149,7 +151,7 @@ class Cluster:
         for member in members or tuple(self.nodes):
             self.nodes[member].start()
 
-    def later(self, after_ms: int, node: Node, event: ev.Event) -> None:
+    def later(self, after_ms: int, node: Node, event: ev.Event | ev.Aggregate) -> None:
         heapq.heappush(self._queue, (self.now_ms + after_ms, next(self._order), node, node.life, event))
 
     def timer(self, node: Node, timer: ev.Timer, after_ms: int) -> None:
@@ -182,17 +184,22 @@ class Cluster:
         self.later(self.random.randint(*self.plan.delay_ms), receiver, ev.Received(sender.me, message))
 
     def aggregate(self, node: Node, order: ev.Aggregate) -> None:
+        """Fetch what can be had, then derive the model; try again while something is withheld."""
         wanted = [item for item in order.updates if item.height not in order.missing]
-        ready = all(item.update.blob in node.held or self.plan.serves(item.trainer, node.me) for item in wanted)
-        if ready:
-            node.held.update(item.update.blob for item in wanted)
-            model = blob("model", order.round, order.model, [item.update for item in wanted], [i.weight for i in wanted])
-            self.later(10, node, ev.Held(tuple(item.update.blob for item in wanted)))
-            self.later(15, node, ev.Aggregated(order.round, order.missing, model))
-            return
-        held = [item.update.blob for item in wanted if self.plan.serves(item.trainer, node.me)]
-        node.held.update(held)
+        held = [item.update.blob for item in wanted if self.fetch(node, item.update.blob)]
         self.later(10, node, ev.Held(tuple(held)))
+        if len(held) < len(wanted):
+            self.later(RETRY_MS, node, order)
+            return
+        weights = [(item.update, item.weight) for item in wanted]
+        self.later(15, node, ev.Aggregated(order.round, order.missing, blob("model", order.round, order.model, weights)))
+
+    def fetch(self, node: Node, wanted: bytes) -> bool:
+        """Whether the node has the blob now: its own, or from a live, linked holder that serves it."""
+        holders = (other for other in self.alive() if wanted in other.held and self.linked(node.me, other.me))
+        if wanted in node.held or any(self.plan.serves(other.me, node.me) for other in holders):
+            node.held.add(wanted)
+        return wanted in node.held
 
     def sync(self, node: Node, server: Node, height: int) -> None:
         wait = self.random.randint(*self.plan.delay_ms)
@@ -218,7 +225,11 @@ class Cluster:
             self.now_ms = max(self.now_ms, at)
             if isinstance(event, ev.Fired) and self._timers.get((node.me, event.timer)) != number:
                 continue
-            if node.core is not None and node.life == life:
+            if node.core is None or node.life != life:
+                continue
+            if isinstance(event, ev.Aggregate):
+                self.aggregate(node, event)
+            else:
                 node.handle(event)
         return self.now_ms - begun
 

@@ -57,6 +57,7 @@ class Recorder:
         self.damage: Callable[[bytes], bytes] = lambda chunk: chunk
         self._store = store
         self._changed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
 
     def on_up(self, member: bytes) -> None:
         self._note("up", member)
@@ -86,6 +87,7 @@ class Recorder:
 
     def _ask(self, what: str, number: int) -> None:
         self.asked.append((what, number))
+        self._loop.call_soon_threadsafe(self._changed.set)
         if self.refused:
             raise Refused("only the committee may have it now")
 

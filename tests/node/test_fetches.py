@@ -45,7 +45,8 @@ async def test_the_dialled_side_fetches_from_the_dialler_too(members: list[Membe
     ref = store.put_bytes(b"held by the lower key")
     low, high = members
     async with running(make_transport(low, members, {}), Recorder(store)) as low_side:
-        async with running(make_transport(high, members, {low.key: low_side.port}), Recorder()) as high_side:
+        high_side = make_transport(high, members, {low.key: low_side.port})
+        async with running(high_side, Recorder()):
             head = await high_side.fetch_head(low.key, ref.blob, 1)
             assert head.first == b"held by the lower key"
 

@@ -317,7 +317,7 @@ async def test_a_full_send_queue_drops_its_oldest_frames_and_counts_them(members
 
 
 async def test_members_can_change_while_the_transport_runs(members: list[Member]) -> None:
-    low, high, late = members
+    _, high, late = members
     async with connected_pair(members[:2]) as pair:
         heard = Recorder()
         async with running(make_transport(late, members, {}), heard) as newcomer:
