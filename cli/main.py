@@ -22,20 +22,21 @@ PROGRAM: Final = "fedchain-node"
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A command, or with `group` several under one name; `help` is what the list of commands says."""
+    """A command, `function` of `module`, or with `group` several under one name; `help` is for the list of commands."""
 
     module: str
     help: str
+    function: str = ""
     group: bool = False
 
 
 COMMANDS: Final = {
-    "testnet": _Entry("cli.testnet", "Run a whole network of peers on this machine and watch it learn."),
+    "testnet": _Entry("cli.testnet", "Run a whole network of peers on this machine and watch it learn.", "run_network"),
     "keys": _Entry("cli.keys", "Make and show a member's keys and card.", group=True),
     "genesis": _Entry("cli.genesis", "Build and check a consortium's genesis document.", group=True),
-    "init": _Entry("cli.init", "Make a peer's home ready to start."),
-    "start": _Entry("cli.start", "Run the peer of a home until Ctrl-C or SIGTERM."),
-    "status": _Entry("cli.status", "Ask a running peer how it is."),
+    "init": _Entry("cli.init", "Make a peer's home ready to start.", "init"),
+    "start": _Entry("cli.start", "Run the peer of a home until Ctrl-C or SIGTERM.", "start"),
+    "status": _Entry("cli.status", "Ask a running peer how it is.", "status"),
     "chain": _Entry("cli.chain", "Read and audit the chain of a home, offline.", group=True),
     "model": _Entry("cli.model", "List, export and verify global models.", group=True),
 }
@@ -63,7 +64,7 @@ def _load(app: typer.Typer, name: str, entry: _Entry) -> None:
     if entry.group:
         app.add_typer(module.app, name=name, help=entry.help, no_args_is_help=True)
     else:
-        app.command(name)(getattr(module, name))
+        app.command(name)(getattr(module, entry.function))
 
 
 def _not_loaded() -> None:

@@ -154,9 +154,10 @@ class Watch:
         """Where some peer has the model: the block may be final a moment before the file is there (A3)."""
         paths = [BlobStore(peer.home.blobs).path(blob) for peer in self._net.peers]
         async with asyncio.timeout(MODEL_LIMIT_S):
-            while (found := next((path for path in paths if path.is_file()), None)) is None:
+            while True:
+                if found := next((path for path in paths if path.is_file()), None):
+                    return found
                 await asyncio.sleep(POLL_S)
-        return found
 
     async def _agree(self, session: aiohttp.ClientSession) -> list[PeerStatus]:
         """Wait until every living peer stands at the last block; their last status."""
@@ -206,5 +207,3 @@ def parse_line(item: object, names: Mapping[str, str]) -> RoundLine:
         empty=_int(entry, "empty"),
         seconds=float(seconds) if isinstance(seconds, int | float) else 0.0,
     )
-
-

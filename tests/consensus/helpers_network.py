@@ -1,5 +1,5 @@
 """A network of agreements with real signers under a seeded adversary: loss, duplication, any order, crashes at any
-action, and f voters that sign whatever they like. `chaos` lets the adversary rule, `calm` is the time after it stops."""
+action, and f voters that sign whatever they like. `chaos` lets it rule, `calm` is the time after it stops."""
 
 import random
 from dataclasses import dataclass, field
@@ -124,8 +124,8 @@ class Peer:
                         self.outbox.append(proposed)
                         self._do(self.agreement.proposal(proposed))
                 case SaveLock():
-                    record = self.signer.save_lock(INSTANCE, action)
-                    self.log += [record] if record else []
+                    saved = self.signer.save_lock(INSTANCE, action)
+                    self.log += [saved] if saved else []
                 case WantBatch() | AskFresh():
                     self.owed.append(action)
                 case SetTimeout(name, round, after_ms):
@@ -135,8 +135,9 @@ class Peer:
                     assert self.decided is None or self.decided.blocks == action.blocks
                     self.decided = action
                 case Conflict(first, second):
+                    honest = members(self.count - (self.count - 1) // 3)
                     assert first.author() == second.author()
-                    assert first.author() not in members(self.count - (self.count - 1) // 3), "an honest voter is blamed"
+                    assert first.author() not in honest, "an honest voter is blamed"
                 case Disputed():
                     raise AssertionError("a quorum for an invalid batch")
 
@@ -180,8 +181,8 @@ class Network:
             peer.restart()
 
     def calm(self) -> None:
-        """The adversary is silent; everything held is passed on, and timers fire in the order of their time. Who decided
-        and was killed serves its final batch: sync is not agreement's business, so it ends the run (Y1)."""
+        """The adversary is silent; everything held is passed on, and timers fire in the order of their time. Who
+        decided and was killed serves its final batch: sync is not agreement's business, so it ends the run (Y1)."""
         self.flying = []
         for _ in range(CALM_TIMEOUTS_MAX):
             self._settle()

@@ -1,8 +1,9 @@
 """Runs agreement scenarios written as text: one member under test with its real signer, the full trace of each step.
 
 A file is a list of steps, a blank line between them: a command, `----`, and the expected lines. Batches have names
-(one that begins with X is invalid), `-` is nil. What the member signs comes back to it at once and its actions follow in
-the trace. Commands::
+(X is invalid), `-` is nil. What the member signs comes back to it at once and its actions follow in the trace.
+
+Commands::
 
     voters 4 me 1 [observer]          members 0..3 take turns as proposers; I am member 1
     begin | wake | restart            restart: everything but the signer's log is lost
@@ -80,7 +81,7 @@ def name_of_blocks(blocks: Batch | None) -> str:
 
 
 def is_valid(blocks: Batch) -> bool:
-    return not name_of_blocks(blocks).startswith("X")
+    return name_of_blocks(blocks) != "X"
 
 
 @dataclass
@@ -188,8 +189,8 @@ class Scenario:
                 case SetTimeout(name, round, after_ms):
                     self.trace.append(f"set {name} {round} {after_ms} ms")
                 case Decide(blocks, certificate):
-                    who = [index for index in range(self.count) for s in certificate.precommits if s.voter == member(index)]
-                    by = " ".join(map(str, who))
+                    signers = {one.voter for one in certificate.precommits}
+                    by = " ".join(str(index) for index in range(self.count) if member(index) in signers)
                     self.trace.append(f"decide {name_of_blocks(blocks)} in round {certificate.round} by {by}")
                 case Conflict(first, second):
                     self.trace.append(f"conflict {name_of(value_of(first))} {name_of(value_of(second))}")

@@ -212,6 +212,10 @@ class ChainBuilder:
         """The round's first empty block: trainers in order of key (R6)."""
         return EmptyBody(tuple(sorted(unfilled, key=lambda item: item.trainer)))
 
+    def close_body_of_all(self) -> EmptyBody:
+        """A close of a round in which no trainer came."""
+        return self.close_body([self.unfilled(trainer) for trainer in self.trainers])
+
     def model_body(self, model: BlobRef | None = None, **changes: Any) -> ModelBody:
         """The model block's body; the model is invented where the round has updates enough, else it stays (R7)."""
         if model is None:

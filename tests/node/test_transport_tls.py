@@ -51,8 +51,8 @@ async def said_by_server(port: int, identity: TlsIdentity, messages: Sequence[by
     ):
         for message in messages:
             await stream.send_bytes(message)
-        async for message in stream:
-            answers.append(message.data[4:])
+        async for answer in stream:
+            answers.append(answer.data[4:])
     return answers
 
 

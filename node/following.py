@@ -1,0 +1,95 @@
+"""Following the others (Y1): fetch final batches above the tip from one member at a time, hand them to the core."""
+
+import asyncio
+from collections.abc import Callable
+
+from consensus.events import Event, Synced, SyncEnded
+from ledger.codec import CodecError
+from ledger.types import FinalBatch
+from node.logs import get_log
+from node.transport import FetchError, Transport
+
+PATIENCE_S = 10.0
+OWED_MAX = 64
+
+log = get_log(__name__)
+
+
+class Follower:
+    """One sync at a time; `height` is the tip, `owed` how much work the models of what was synced still make."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        post: Callable[[Event], None],
+        height: Callable[[], int],
+        owed: Callable[[], int],
+    ) -> None:
+        self._transport, self._post, self._height, self._owed = transport, post, height, owed
+        self._task: asyncio.Task[None] | None = None
+        self._member = b""
+        self._progress = asyncio.Event()
+
+    @property
+    def is_active(self) -> bool:
+        """Whether a sync is under way."""
+        return self._task is not None and not self._task.done()
+
+    def moved(self) -> None:
+        """The core has taken events."""
+        self._progress.set()
+
+    def blame(self, member: bytes) -> None:
+        """What this member served was refused: no more of it."""
+        if self.is_active and member == self._member and self._task is not None:
+            self._task.cancel()
+
+    def follow(self, member: bytes, height: int) -> None:
+        """Fetch from `member` what is final from `height` on, unless a sync runs already."""
+        if not self.is_active:
+            self._member = member
+            self._task = asyncio.create_task(self._run(member, height), name="sync")
+
+    async def stop(self) -> None:
+        """Cancel the sync and wait for its end."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self, member: bytes, height: int) -> None:
+        first = height
+        try:
+            while batches := await self._fetch(member, height):
+                for batch in batches:
+                    self._post(Synced(member, batch))
+                last = batches[-1].certificate.last_height
+                if not await self._taken(last):
+                    break
+                height = last + 1
+        except FetchError as error:
+            log.debug("sync broke off", member=member[:4], height=height, reason=str(error))
+        finally:
+            self._post(SyncEnded(member))
+        if height > first:
+            log.info("synced", member=member[:4], from_height=first, to_height=self._height())
+
+    async def _fetch(self, member: bytes, height: int) -> list[FinalBatch]:
+        data = await self._transport.fetch_batches(member, height)
+        try:
+            batches = await asyncio.to_thread(lambda: [FinalBatch.decode(item) for item in data])
+        except CodecError as error:
+            self._transport.fault(member, f"served something that is no batch: {error}")
+            return []
+        return [batch for batch in batches if batch.certificate.last_height >= height]
+
+    async def _taken(self, last: int) -> bool:
+        """Wait until the core has taken the batches and the models are not too far behind; False when nothing moves
+        any more."""
+        while self._height() < last or self._owed() > OWED_MAX:
+            self._progress.clear()
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    await self._progress.wait()
+            except TimeoutError:
+                return False
+        return True

@@ -1,0 +1,249 @@
+"""A peer from its home folder: everything is opened and checked, then the loop runs until SIGTERM or SIGINT."""
+
+import asyncio
+import gc
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from consensus.core import Core
+from consensus.signer import Identity, Signer, SignerError, SignerState, WalEntry
+from fl.aggregation import check_golden_vectors
+from fl.aggregation.golden import GoldenVectorError
+from ledger.blobs import BlobStore, file_ref
+from ledger.chain import Chain
+from ledger.codec import CodecError, Record
+from ledger.genesis import Genesis, GenesisError, load_genesis
+from ledger.heights import model_height
+from ledger.keys import beacon_chain, public_bytes
+from ledger.store import LevelStore, StoreDamaged, StoreError, StoreLocked
+from ledger.types import BlobRef
+from node.api import ApiServer
+from node.config import NodeConfig, load_config
+from node.endpoint import Endpoint
+from node.errors import ExitCode, NodeError, disk_error
+from node.exchange import BlobExchange
+from node.following import Follower
+from node.forkserver_process import choose_socket_path
+from node.home import Home
+from node.keyfiles import load_member_key
+from node.logs import get_log, setup_logging
+from node.reporting import Reporter
+from node.rounds import get_obligations, read_model
+from node.serving import Librarian
+from node.shell import Shell
+from node.signer_log import SignerLog
+from node.stall import StallMeter
+from node.transport import Peer
+from node.transport_tls import TlsTransport
+from node.workers import WorkerPool, WorkerSettings
+from node.workroom import Training, Workroom
+
+log = get_log(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A home, checked and opened by this process alone."""
+
+    home: Home
+    config: NodeConfig
+    genesis: Genesis
+    signer: Signer
+    signer_log: SignerLog
+    beacon: list[bytes]
+    chain: Chain
+    blobs: BlobStore
+
+
+def first_records(public: bytes) -> list[bytes]:
+    """What the signer's log of a new key begins with (A5)."""
+    return [WalEntry(Identity(public)).encode()]
+
+
+def _open_genesis(home: Home) -> Genesis:
+    try:
+        return load_genesis(home.genesis)
+    except GenesisError as error:
+        raise NodeError(ExitCode.GENESIS, f"{error}. Use the document that all members agreed on") from error
+
+
+def _open_signer(home: Home, genesis: Genesis, stack: ExitStack) -> tuple[Signer, SignerLog, list[bytes]]:
+    key = load_member_key(home.keys.member_key)
+    public = public_bytes(key)
+    member = next((member for member in genesis.members if member.member_key == public), None)
+    if member is None:
+        raise NodeError(
+            ExitCode.GENESIS,
+            f"{home.genesis}: the key of this home ({public.hex()[:16]}...) is no member of chain {genesis.chain!r}. "
+            "Use the genesis.json that names it, or have it added before the chain starts",
+        )
+    signer_log, data = SignerLog.open(home.keys.signer_state)
+    stack.callback(signer_log.close)
+    try:
+        records: list[Record] = [WalEntry.decode(item).record for item in data]
+        signer = Signer(key, SignerState.replay(records))
+    except (SignerError, CodecError) as error:
+        raise NodeError(ExitCode.SIGNER_STATE, f"{home.keys.signer_state}: {error}") from error
+    beacon = beacon_chain(key, genesis.params.beacon_links, genesis.chain.encode())
+    if beacon[-1] != member.beacon_tip:
+        raise NodeError(
+            ExitCode.GENESIS,
+            f"{home.genesis}: the beacon tip of {member.name!r} is not the one that this key gives for chain "
+            f"{genesis.chain!r} with {genesis.params.beacon_links} links (R9): make the member card again",
+        )
+    return signer, signer_log, beacon
+
+
+def _open_chain(home: Home, genesis: Genesis, stack: ExitStack) -> Chain:
+    try:
+        store = LevelStore(home.chain, genesis.chain_id)
+        stack.callback(store.close)
+        return Chain(genesis, store)
+    except StoreLocked as error:
+        raise NodeError(ExitCode.DATA_LOCKED, str(error)) from error
+    except StoreDamaged as error:
+        advice = f"Move {home.data} away and start again: the peer syncs from the others; keys/ must stay as it is"
+        raise NodeError(ExitCode.DATA_DAMAGED, f"{error}. {advice}") from error
+    except StoreError as error:
+        raise NodeError(ExitCode.DATA_DAMAGED, str(error)) from error
+    except OSError as error:
+        raise disk_error(error, f"opening {home.chain}") from error
+
+
+def _open_blobs(home: Home, genesis: Genesis) -> BlobStore:
+    """The blob store, with the genesis model in it (H2)."""
+    try:
+        blobs = BlobStore(home.blobs)
+        if not blobs.has(genesis.initial_model.blob):
+            if file_ref(home.genesis_model) != genesis.initial_model:
+                message = f"{home.genesis_model}: is not the initial model that genesis names (B1). Copy it again"
+                raise NodeError(ExitCode.GENESIS, message)
+            blobs.put_bytes(home.genesis_model.read_bytes())
+        return blobs
+    except OSError as error:
+        raise disk_error(error, f"opening {home.blobs}") from error
+
+
+@contextmanager
+def open_home(path: Path) -> Iterator[Opened]:
+    """Everything of a home, locked for this process; raises `NodeError` naming what is wrong."""
+    home = Home(path)
+    home.check()
+    config = load_config(home.config)
+    genesis = _open_genesis(home)
+    if config.training.codec not in genesis.params.codecs:
+        allowed = ", ".join(genesis.params.codecs)
+        message = f"{home.config}: training.codec {config.training.codec!r} is not allowed by genesis: use {allowed}"
+        raise NodeError(ExitCode.CONFIG, message)
+    with ExitStack() as stack:
+        signer, signer_log, beacon = _open_signer(home, genesis, stack)
+        chain = _open_chain(home, genesis, stack)
+        blobs = _open_blobs(home, genesis)
+        yield Opened(home, config, genesis, signer, signer_log, beacon, chain, blobs)
+
+
+async def serve(opened: Opened, worker_socket: Path | None = None) -> None:
+    """Run the peer until a signal; raises the `NodeError` that ended it. `worker_socket` is a fork server that the
+    peers of a machine share; without one the peer has its own."""
+    home, config, genesis, chain = opened.home, opened.config, opened.genesis, opened.chain
+    me = opened.signer.public
+    owed = await asyncio.to_thread(get_obligations, chain, opened.blobs)
+    held = [update.update.blob for update in chain.state.updates if opened.blobs.has(update.update.blob)]
+    targets = {order.round: _final_model(chain, order.round) for order in owed}
+    core = Core(genesis.params, chain.state, opened.signer, opened.beacon, held=held, obliged=targets)
+    transport = TlsTransport(
+        me,
+        certificate=home.keys.transport_certificate,
+        key=home.keys.transport_key,
+        members={m.member_key: Peer(m.name, m.endpoint, m.certificate) for m in genesis.members},
+        listen=config.peer.listen,
+        chain=genesis.chain_id,
+        limits=config.limits,
+        height=lambda: chain.state.height,
+    )
+    shared = worker_socket or (Path(config.worker.socket) if config.worker.socket else None)
+    workers = WorkerPool(
+        WorkerSettings(
+            config.task.name,
+            config.task.settings,
+            shared or choose_socket_path(home.work),
+            start_server=shared is None,
+            nice=config.worker.nice,
+        )
+    )
+    shell = Shell(core, chain, opened.signer_log, transport, Librarian(chain, opened.blobs))
+    exchange = BlobExchange(transport, opened.blobs, home.partial, config.limits)
+    shell.workroom = Workroom(
+        genesis.params,
+        Training(config.training.codec, config.training.attack),
+        workers,
+        exchange,
+        opened.blobs,
+        home.work,
+        me,
+        transport.connected,
+        shell.post,
+        shell.fail,
+    )
+    shell.follower = Follower(transport, shell.post, lambda: core.state.height, lambda: shell.workroom.owed)
+    stall = StallMeter()
+    reporter = Reporter(opened.genesis, shell, transport, workers, stall)
+    endpoint = Endpoint.parse(config.api.listen)
+    api = ApiServer(reporter, endpoint.port, endpoint.host)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, shell.stop)
+    async with api:
+        stall.start()
+        await transport.start(shell)
+        log.info(
+            "peer started", chain=genesis.chain, member=me[:4], height=chain.state.height, listen=config.peer.listen
+        )
+        gc.collect()
+        gc.freeze()  # what lives for the whole run need not be looked at again: no long pauses
+        try:
+            await shell.run(owed)
+        finally:
+            stall.stop()
+            await shell.follower.stop()
+            await shell.workroom.stop()
+            await exchange.stop()
+            await transport.stop()
+            await workers.close()
+    log.info("peer stopped", height=chain.state.height)
+
+
+def _final_model(chain: Chain, round: int) -> BlobRef:
+    return read_model(chain, model_height(chain.params.round_length, round)).model
+
+
+def run_peer(home: Path, worker_socket: Path | None = None) -> int:
+    """Run the peer of a home in this process until it is stopped; returns its exit code."""
+    try:
+        with open_home(home) as opened:
+            setup_logging(opened.config.log.format, opened.config.log.level)
+            check_golden_vectors()  # R7: the same bytes on every machine
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                runner.run(serve(opened, worker_socket))
+        return ExitCode.OK
+    except GoldenVectorError as error:
+        return _report(NodeError(ExitCode.FAULTY_MACHINE, f"{error}. This machine must not take part (R7)"))
+    except NodeError as error:
+        return _report(error)
+
+
+def _report(error: NodeError) -> int:
+    print(f"fedchain-node: error: {error}", file=sys.stderr, flush=True)
+    return error.exit_code
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # there is none for this platform: asyncio's own loop does the same, slower
+        return None
+    return uvloop.new_event_loop

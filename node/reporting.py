@@ -1,0 +1,68 @@
+"""The peer's status, put together for the API and the command line."""
+
+from consensus.drafting import open_slots
+from ledger.genesis import Genesis
+from ledger.state import is_finished
+from node.api import Status
+from node.shell import Shell
+from node.stall import StallMeter
+from node.transport_tls import TlsTransport
+from node.usage import NO_USAGE, read_usage
+from node.workers import WorkerPool
+
+
+class Reporter:
+    """Answers `status` from what the running parts know."""
+
+    def __init__(
+        self, genesis: Genesis, shell: Shell, transport: TlsTransport, workers: WorkerPool, stall: StallMeter
+    ) -> None:
+        self._genesis, self._shell, self._transport = genesis, shell, transport
+        self._workers, self._stall = workers, stall
+        self._names = {member.member_key: member.name for member in genesis.members}
+
+    def status(self) -> Status:
+        """How the peer is now."""
+        core, transport = self._shell.core, self._transport
+        state, me = core.state, core.me
+        stats = [transport.stats(member) for member in self._names if member != me]
+        mine = read_usage() or NO_USAGE
+        return Status(
+            member=me.hex(),
+            name=self._names[me],
+            chain=state.chain.hex(),
+            height=state.height,
+            tip=state.last_hash.hex(),
+            state_root=state.root().hex(),
+            round=state.round.round,
+            phase=self._phase(),
+            committee=[member.hex() for member in state.round.committee],
+            trainers=[member.hex() for member in state.round.trainers],
+            role=self._role(),
+            peers_connected=len(transport.connected()),
+            peers_known=len(stats),
+            model=state.round.model.blob.hex(),
+            syncing=self._shell.follower.is_active or not core.is_ready,
+            behind_blocks=core.behind,
+            sent_bytes=sum(item.sent_bytes for item in stats),
+            received_bytes=sum(item.received_bytes for item in stats),
+            cpu_s=mine.cpu_s + self._workers.usage().cpu_s,
+            rss_mb=mine.rss_mb,
+            loop_stall_max_ms=self._stall.max_ms,
+            faults=dict(self._shell.history.faults),
+            last_rounds=list(self._shell.history.rounds),
+        )
+
+    def _phase(self) -> str:
+        core = self._shell.core
+        if is_finished(core.params, core.state):
+            return "finished"
+        if open_slots(core.params, core.state) == 0:
+            return "model"
+        return "deciding" if core.work.pool.offers else "training"
+
+    def _role(self) -> str:
+        round, me = self._shell.core.state.round, self._shell.core.me
+        if me in round.committee:
+            return "committee"
+        return "trainer" if me in round.trainers else "idle"

@@ -1,0 +1,227 @@
+"""The running peer around the pure core: one task takes events from a bounded queue, steps the core, performs the
+effects in order. What must be on disk is written and synced before anything is sent (A5)."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from consensus.core import Core
+from consensus.drafting import open_slots
+from consensus.events import (
+    Aggregate,
+    Commit,
+    Effect,
+    Evaluate,
+    Event,
+    Fault,
+    Fired,
+    Halt,
+    PeerDown,
+    PeerUp,
+    Persist,
+    Received,
+    RoundEnded,
+    Send,
+    SetTimer,
+    Started,
+    SyncFrom,
+    Timer,
+    Train,
+)
+from consensus.signer import WalEntry
+from ledger.chain import Chain
+from node import wire
+from node.errors import ExitCode, NodeError, disk_error
+from node.following import Follower
+from node.history import History
+from node.logs import get_log
+from node.serving import Librarian
+from node.signer_log import SignerLog
+from node.transport import BlobHead, Transport
+from node.workroom import Workroom
+
+EVENTS_MAX = 65_536
+STEP_BUDGET_S = 0.01
+STEP_EVENTS_MAX = 256
+ROUNDS_SIGNED_KEPT = 2
+
+log = get_log(__name__)
+
+
+class Shell:
+    """Owns the core. `run` ends when `stop` was called, or with the `NodeError` that ended the peer."""
+
+    def __init__(
+        self, core: Core, chain: Chain, signer_log: SignerLog, transport: Transport, librarian: Librarian
+    ) -> None:
+        self.core, self.chain, self.transport = core, chain, transport
+        self.history = History(chain)
+        self._signer_log, self._librarian = signer_log, librarian
+        self._events: deque[Event] = deque()
+        self._wake = asyncio.Event()
+        self._timers: dict[Timer, asyncio.TimerHandle] = {}
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
+        self._stopping = False
+        self._error: NodeError | None = None
+        self.dropped = 0
+        self.workroom: Workroom
+        self.follower: Follower
+
+    # ------------------------------------------------------------------------------------------------- the one loop
+
+    def post(self, event: Event) -> None:
+        """Hand an event to the core; from the event loop only."""
+        self._events.append(event)
+        self._wake.set()
+
+    def fail(self, error: NodeError) -> None:
+        """End the peer with this error."""
+        self._error = self._error or error
+        self.stop()
+
+    def stop(self) -> None:
+        """End the peer after the step that is under way."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self, owed: list[Aggregate]) -> None:
+        """Take events until `stop`; `owed` are models that a restart found underived (A3)."""
+        for order in owed:
+            self.workroom.aggregate(order)
+        self.post(Started())
+        try:
+            while not self._stopping:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._events and not self._stopping:
+                    await self._perform(list(self._step()))
+                    await asyncio.sleep(0)  # let the sockets have their turn between two full steps
+        except NodeError as error:
+            self._error = self._error or error
+        finally:
+            for handle in self._timers.values():
+                handle.cancel()
+            self._disk.shutdown()
+        if self._error is not None:
+            raise self._error
+
+    def _step(self) -> Iterator[Effect]:
+        """Feed waiting events to the core, for at most `STEP_BUDGET_S`, so that their effects share one fsync."""
+        begun = time.monotonic()
+        for _ in range(STEP_EVENTS_MAX):
+            if not self._events or time.monotonic() - begun > STEP_BUDGET_S:
+                return
+            event = self._events.popleft()
+            yield from self.core.step(event, time.monotonic_ns() // 1_000_000, time.time_ns() // 1_000_000)
+
+    async def _perform(self, effects: list[Effect]) -> None:
+        records = [WalEntry(effect.record).encode() for effect in effects if isinstance(effect, Persist)]  # type: ignore[arg-type]
+        commits = [effect for effect in effects if isinstance(effect, Commit)]
+        if records or commits:
+            await asyncio.get_running_loop().run_in_executor(self._disk, self._write, records, commits)
+        for commit in commits:
+            self.history.note(commit)
+        if commits and self._signer_log.needs_rewrite:
+            kept = self.core.signer.compact(self.core.state.round.round - ROUNDS_SIGNED_KEPT)
+            snapshot = [WalEntry(record).encode() for record in kept]
+            await asyncio.get_running_loop().run_in_executor(self._disk, self._signer_log.rewrite, snapshot)
+        self._guard()
+        for effect in effects:
+            self._do(effect)
+        self.follower.moved()
+
+    def _write(self, records: list[bytes], commits: list[Commit]) -> None:
+        """Signer's log first, then the chain; each synced (A5)."""
+        if records:
+            self._signer_log.append(records)
+        for commit in commits:
+            try:
+                self.chain.commit(commit.batch, commit.state)
+            except OSError as error:
+                raise disk_error(error, f"writing block #{commit.state.height}") from error
+
+    def _guard(self) -> None:
+        """B4 follows the open round."""
+        core = self.core
+        state = core.state
+        open_now = open_slots(core.params, state) > 0 and not state.round.closed
+        updates = (offer.update.blob for offer in core.work.pool.offers.values()) if open_now else ()
+        self._librarian.guard(frozenset(updates), frozenset(state.round.committee))
+
+    def _do(self, effect: Effect) -> None:
+        match effect:
+            case Send(message, None):
+                self.transport.broadcast(wire.encode(message))
+            case Send(message, to):
+                self.transport.send(to or b"", wire.encode(message))
+            case SetTimer(timer, after_ms):
+                self._set_timer(timer, after_ms)
+            case Train():
+                self.workroom.train(effect)
+            case Evaluate():
+                self.workroom.evaluate(effect)
+            case Aggregate():
+                self.workroom.aggregate(effect)
+            case RoundEnded(round):
+                self.workroom.end_round(round)
+            case SyncFrom(member, height):
+                self.follower.follow(member, height)
+            case Fault(member, reason):
+                self.history.faulted(reason)
+                self.transport.fault(member, reason)
+                self.follower.blame(member)
+            case Halt(reason):
+                advice = "Keep this home as it is, run `fedchain-node chain verify`, and ask the other members"
+                self.fail(NodeError(ExitCode.FAULTY_MACHINE, f"{reason}. {advice}"))
+            case Persist() | Commit():
+                pass  # done before everything else
+
+    def _set_timer(self, timer: Timer, after_ms: int) -> None:
+        old = self._timers.pop(timer, None)
+        if old is not None:
+            old.cancel()
+        self._timers[timer] = asyncio.get_running_loop().call_later(after_ms / 1000, self._fire, timer)
+
+    def _fire(self, timer: Timer) -> None:
+        self._timers.pop(timer, None)
+        self.post(Fired(timer))
+
+    # ------------------------------------------------------------------------------------- the transport's handler
+
+    def on_up(self, member: bytes) -> None:
+        """A member is connected."""
+        self.post(PeerUp(member))
+
+    def on_down(self, member: bytes) -> None:
+        """It no longer is."""
+        self.post(PeerDown(member))
+
+    def on_frame(self, member: bytes, frame: bytes) -> None:
+        """Decode a frame; what cannot be decoded costs its sender (A8)."""
+        if len(self._events) >= EVENTS_MAX:
+            self.dropped += 1
+            return
+        try:
+            message = wire.decode(frame)
+        except wire.WireError as error:
+            self.history.faulted("frame")
+            self.transport.fault(member, f"bad frame: {error}")
+            return
+        if isinstance(message, wire.Hello | wire.Goodbye):
+            self.transport.fault(member, f"a {type(message).__name__} in the middle of a connection")
+            return
+        self.post(Received(member, message))
+
+    def serve_head(self, member: bytes, blob: bytes) -> BlobHead | None:
+        """B4, in a worker thread."""
+        return self._librarian.serve_head(member, blob)
+
+    def serve_chunk(self, member: bytes, blob: bytes, index: int) -> bytes | None:
+        """B4, in a worker thread."""
+        return self._librarian.serve_chunk(member, blob, index)
+
+    def serve_batches(self, member: bytes, height: int, bytes_max: int) -> list[bytes]:
+        """Y1, in a worker thread."""
+        return self._librarian.serve_batches(height, bytes_max)

@@ -1,0 +1,210 @@
+"""The peer's learning work (R2, R3, R7): fetch what is needed, run it in a worker process, store the result durably,
+tell the core. Each piece is a task of its own, cancelled when its round ends."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from consensus.events import Aggregate, Aggregated, Evaluate, Event, Held, Scored, Train, Trained
+from fl.jobs import AggregateJob, Job, Result, ScoreJob, ScoreResult, TrainJob, TrainResult
+from ledger.blobs import BlobStore
+from ledger.keys import digest
+from ledger.params import Params
+from ledger.types import BlobRef
+from node.errors import ExitCode, NodeError
+from node.exchange import BlobExchange, ExchangeError
+from node.logs import get_log
+from node.worker_queue import WorkerQueue, WorkError
+
+MILLION = 1_000_000
+TRIES_MAX = 3
+RETRY_S = 0.5
+RETRY_MAX_S = 10.0
+
+log = get_log(__name__)
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What the operator decided: the codec of updates, and an attack for demonstrations."""
+
+    codec: str
+    attack: str | None
+
+
+class Workroom:
+    """Carries out `Train`, `Evaluate` and `Aggregate`; answers through `post`. `fail` ends the peer."""
+
+    def __init__(
+        self,
+        params: Params,
+        training: Training,
+        workers: WorkerQueue,
+        exchange: BlobExchange,
+        blobs: BlobStore,
+        folder: Path,
+        me: bytes,
+        connected: Callable[[], Sequence[bytes]],
+        post: Callable[[Event], None],
+        fail: Callable[[NodeError], None],
+    ) -> None:
+        self._params, self._training = params, training
+        self._workers, self._exchange, self._blobs, self._folder = workers, exchange, blobs, folder
+        self._me, self._connected, self._post, self._fail = me, connected, post, fail
+        self._tasks: dict[asyncio.Task[None], int] = {}
+        self._model_came = asyncio.Event()
+        self._number = 0
+
+    @property
+    def owed(self) -> int:
+        """Tasks under way."""
+        return len(self._tasks)
+
+    def train(self, order: Train) -> None:
+        """R2."""
+        self._spawn(order.round, self._train(order), "train")
+
+    def evaluate(self, order: Evaluate) -> None:
+        """R3."""
+        self._spawn(order.round, self._evaluate(order), "score")
+
+    def aggregate(self, order: Aggregate) -> None:
+        """R7."""
+        self._spawn(order.round, self._aggregate(order), "aggregate")
+
+    def end_round(self, round: int) -> None:
+        """Nobody waits for work of this round any more."""
+        for task, at in list(self._tasks.items()):
+            if at == round:
+                task.cancel()
+
+    async def stop(self) -> None:
+        """Cancel everything and wait for its end."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # -------------------------------------------------------------------------------------------------- the pieces
+
+    async def _train(self, order: Train) -> None:
+        model = await self._await_model(order.model)
+        path = self._scratch(f"update-{order.round}")
+        job = TrainJob(
+            str(model),
+            str(path),
+            str(self._folder / "residual.safetensors"),
+            order.round,
+            self._training.codec,
+            self._params.update_norm_max / MILLION,
+            self._training.attack,
+        )
+        result = await self._run(job, TrainResult)
+        if result is None:
+            return
+        update = await asyncio.to_thread(self._blobs.adopt, path)  # B3: durable before the offer is signed
+        log.info("trained", round=order.round, samples=result.samples, norm=result.norm, **_floats(result.metrics))
+        self._post(Trained(order.round, update, max(1, result.samples), self._training.codec))
+
+    async def _evaluate(self, order: Evaluate) -> None:
+        offer = order.offer
+        model = await self._await_model(order.model)
+        path = await self._fetch(offer.update, (offer.trainer,))
+        job = ScoreJob(
+            str(model),
+            str(path),
+            offer.codec,
+            self._params.update_norm_max / MILLION,
+            self._params.update_bytes_max,
+        )
+        result = await self._run(job, ScoreResult)
+        if result is not None:
+            self._post(Scored(order.round, offer.id(), result.value, result.baseline, result.code))
+
+    async def _aggregate(self, order: Aggregate) -> None:
+        used = [item for item in order.updates if item.height not in order.missing]
+        holders = self._spread(order)
+        paths = await asyncio.gather(*(self._fetch(item.update, (item.trainer, *holders)) for item in used))
+        model = await self._await_model(order.model)
+        output = self._scratch(f"model-{order.round}")
+        inputs = tuple((str(path), item.codec, item.weight) for path, item in zip(paths, used, strict=True))
+        job = AggregateJob(self._params.aggregation, str(model), inputs, str(output))
+        wait_s = RETRY_S
+        while await self._run(job, object) is None:  # A3 obliges: there is no going on without it
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, RETRY_MAX_S)
+        ref = await asyncio.to_thread(self._blobs.adopt, output)
+        self._model_came.set()
+        self._post(Aggregated(order.round, order.missing, ref))
+
+    # ----------------------------------------------------------------------------------------------------- helpers
+
+    def _spread(self, order: Aggregate) -> list[bytes]:
+        """Who may have the updates, in an order of my own, so that not everybody asks the same member first."""
+        known = dict.fromkeys((*order.holders, *self._connected()))
+        others = [member for member in known if member != self._me]
+        return sorted(others, key=lambda member: (member not in order.holders, digest("spread", self._me, member)))
+
+    async def _await_model(self, model: BlobRef) -> Path:
+        """Where the model is, once it was derived here."""
+        while not await asyncio.to_thread(self._blobs.has, model.blob):
+            self._model_came.clear()
+            await self._model_came.wait()
+        return self._blobs.path(model.blob)
+
+    async def _fetch(self, ref: BlobRef, holders: Sequence[bytes]) -> Path:
+        """The blob's file; tried for as long as the round lasts."""
+        wait_s = RETRY_S
+        while True:
+            others = [member for member in dict.fromkeys((*holders, *self._connected())) if member != self._me]
+            try:
+                path = await self._exchange.fetch(ref, others)
+            except ExchangeError as error:
+                log.warning("blob not to be had yet", source=ref.blob.hex(), blob=ref.blob[:8], reason=str(error))
+                await asyncio.sleep(wait_s)
+                wait_s = min(2 * wait_s, RETRY_MAX_S)
+                continue
+            self._post(Held((ref.blob,)))
+            return path
+
+    async def _run(self, job: Job, kind: type[R]) -> R | None:
+        """The result, or None when this machine cannot do it: the peer goes on without, the reason is logged."""
+        for tries in range(1, TRIES_MAX + 1):
+            try:
+                result: Result = await self._workers.run(job)
+                assert isinstance(result, kind)
+                return result
+            except WorkError as error:
+                if error.kind == "closed":
+                    return None
+                if error.kind == "disk-full":
+                    raise NodeError(ExitCode.DISK_FULL, f"{error.reason}. Free some space and start again") from error
+                log.error("work failed", job=type(job).__name__, kind=error.kind, reason=error.reason, tries=tries)
+                if error.kind not in ("crashed", "start"):
+                    return None
+                await asyncio.sleep(RETRY_S * tries)
+        return None
+
+    def _scratch(self, name: str) -> Path:
+        self._number += 1
+        return self._folder / f"{name}-{self._number}.part"
+
+    def _spawn(self, round: int, work: Coroutine[object, object, None], name: str) -> None:
+        task = asyncio.create_task(work, name=f"{name}-{round}")
+        self._tasks[task] = round
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task, None)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, NodeError):
+            self._fail(error)
+        elif error is not None:
+            log.error("a task of this peer failed", task=task.get_name(), exc_info=error)
+            self._fail(NodeError(ExitCode.FAULTY_MACHINE, f"{task.get_name()}: {type(error).__name__}: {error}"))
+
+
+def _floats(metrics: dict[str, float]) -> dict[str, object]:
+    return {name: float(value) for name, value in list(metrics.items())[:8]}
