@@ -73,9 +73,13 @@ def _not_loaded() -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        typer.echo(f"{PROGRAM} {version('fedchain')}")
+        try:
+            found = version("fedchain")
+        except PackageNotFoundError:  # run from a checkout that nobody installed
+            found = "0+source"
+        typer.echo(f"{PROGRAM} {found}")
         raise typer.Exit
 
 

@@ -1,7 +1,5 @@
 """The peers of a testnet as processes: forked from this one, which has the node's modules in memory and no torch."""
 
-import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +11,6 @@ from node.peer_forks import ForkedProcess, fork_call
 
 STOP_LIMIT_S: Final = 10.0
 LOG_NAME: Final = "peer.log"
-SOCKET_VARIABLE: Final = "FEDCHAIN_WORKER_SOCKET"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +48,8 @@ def start_peers(peers: Sequence[PeerHome], socket_path: Path) -> list[RunningPee
 def _run(home: Path, socket_path: Path) -> int:
     from node.peer import run_peer
 
-    # not in config.toml: the home must start without the testnet, too
-    os.environ[SOCKET_VARIABLE] = str(socket_path)
-    sys.argv = ["fedchain-node", "start", "--home", str(home)]
-    return run_peer(home)
+    # the socket is not in config.toml: the home must start without the testnet, too
+    return run_peer(home, socket_path)
 
 
 def stop_peers(running: Sequence[RunningPeer], limit_s: float = STOP_LIMIT_S) -> list[str]:

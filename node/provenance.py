@@ -168,6 +168,8 @@ def verify_bundle(data: bytes) -> Provenance:
         for link in segment.links:
             _check_link(genesis.params, headers[-1], link, voters)
             headers.extend(link.headers)
+    if voters.keys() - {header.voters for header in headers}:
+        raise ProvenanceError("the bundle lists voters that no block names (S3)")
     blocks = _check_blocks(genesis.params, headers, bundle.blocks, first)
     committee = bundle.committee.keys
     if len(blocks) > 1 and keys_hash("committee", committee) != blocks[0].header.committee:
@@ -186,9 +188,12 @@ def _parse(data: bytes) -> tuple[Bundle, Genesis]:
         raise ProvenanceError(f"{len(data)} bytes; a bundle has at most {BUNDLE_BYTES_MAX}")
     try:
         bundle = Bundle.decode(data)
-        return bundle, parse_genesis(bundle.genesis, "the bundle's genesis")
+        genesis = parse_genesis(bundle.genesis, "the bundle's genesis")
     except (CodecError, GenesisError) as error:
         raise ProvenanceError(f"no provenance bundle: {error}") from error
+    if genesis.to_json().encode() != bundle.genesis:
+        raise ProvenanceError("no provenance bundle: its genesis document is written in another form (S5)")
+    return bundle, genesis
 
 
 def _check_link(params: Params, last: Header, link: Link, voters: Mapping[bytes, Sequence[bytes]]) -> None:

@@ -59,7 +59,7 @@ def test_an_unknown_command_is_a_usage_error(command: Command) -> None:
 
 
 def test_the_version_is_printed(command: Command) -> None:
-    assert re.fullmatch(r"fedchain-node \d+\.\d+\.\d+\n", command("--version").out)
+    assert re.fullmatch(r"fedchain-node (\d+\.\d+\.\d+|0\+source)\n", command("--version").out)
 
 
 def test_an_error_is_one_line_on_stderr_and_no_traceback(command: Command, tmp_path: Path) -> None:

@@ -212,7 +212,7 @@ def test_nothing_ticks_for_a_voter_with_no_reason_to_start() -> None:  # A2
 def test_a_proposal_is_owed_once_and_only_in_my_round() -> None:
     agreement = make(0)
     assert agreement.wake() == [WantBatch(0), SetTimeout("propose", 0, 3000)]
-    assert agreement.wake() == []
+    assert agreement.wake() == agreement.set_may_vote(True) == []
     assert agreement.propose(batch("A")) == [SignProposal(0, -1, batch("A"))]
     assert agreement.propose(batch("B")) == []
     other = make(1)

@@ -312,3 +312,13 @@ def test_log_entries_are_told_apart_by_their_tag() -> None:
     assert isinstance(offer, SignedOffer)
     for record in (offer, lock, Floor(3, 4), Identity(member(2))):
         assert WalEntry.decode(WalEntry(record).encode()).record == record
+
+
+def test_what_was_promised_for_a_learning_round_can_be_spoken_again() -> None:  # A5
+    log = Log()
+    kinds = (("offer", 0), ("present", 0), ("score", 0), ("score", 1))
+    said = [log.ask((kind, 0, 1, step, "A")) for kind, step in kinds]
+    log.ask(("offer", 0, 2, 0, "A"))
+    log.restart()
+    assert log.signer.promises(1) == said
+    assert log.signer.promises(3) == []
