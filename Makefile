@@ -1,7 +1,7 @@
 # FedChain: `make` or `make help` lists what there is. Needs Python >= 3.11, git and make, nothing else.
 
 PYTHON ?= python3
-# more options for pip, e.g. PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" for torch without CUDA
+# more options for pip, e.g. --extra-index-url with an index that offers torch without CUDA
 PIP_ARGS ?=
 
 # make testnet

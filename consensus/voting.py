@@ -181,9 +181,9 @@ class Voting:
             case AskFresh(_, blocks):
                 self.asked[blocks[-1].header.id()] = blocks
             case Decide(blocks, certificate):
-                after = self._states[blocks[-1].header.id()]
-                assert after is not None, "a batch was decided that was never found valid"
-                self._decision = (FinalBatch(blocks, certificate), after)
+                after = self._states.get(blocks[-1].header.id())  # it may have been forgotten for others since
+                state = after or apply_all(self.params, self.state, blocks)
+                self._decision = (FinalBatch(blocks, certificate), state)
             case Conflict():
                 self.conflicts += 1
             case Rejected(reason):

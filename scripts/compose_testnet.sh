@@ -5,10 +5,10 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 PEERS=8
-ROUND_LENGTH=${ROUND_LENGTH:-5}
-ROUNDS_WANTED=${ROUNDS_WANTED:-3}
 LIMIT_S=${LIMIT_S:-600}
-export ROUND_LENGTH
+# docker-compose.yml reads these; learning ends after ROUNDS, so all peers come to rest at one block
+export ROUND_LENGTH=${ROUND_LENGTH:-5} ROUNDS=${ROUNDS:-3}
+export COMPOSE_PROJECT_NAME=${COMPOSE_PROJECT_NAME:-fedchain}
 # The builder that reads the Dockerfile as it is, wherever it is present.
 export DOCKER_BUILDKIT=${DOCKER_BUILDKIT:-1} COMPOSE_DOCKER_CLI_BUILD=${COMPOSE_DOCKER_CLI_BUILD:-1}
 
@@ -53,8 +53,8 @@ status() { # peer -> one line of JSON, or nothing
   "${compose[@]}" exec -T "peer-$1" fedchain-node status --json 2>/dev/null || true
 }
 
-wanted=$((ROUNDS_WANTED * ROUND_LENGTH))
-echo "waiting until block #$wanted ($ROUNDS_WANTED rounds) is final on all $PEERS peers ..."
+wanted=$((ROUNDS * ROUND_LENGTH))
+echo "waiting until block #$wanted ($ROUNDS rounds) is final on all $PEERS peers ..."
 deadline=$((SECONDS + LIMIT_S))
 for ((peer = 1; peer <= PEERS; peer++)); do
   while :; do
@@ -65,10 +65,17 @@ for ((peer = 1; peer <= PEERS; peer++)); do
   done
 done
 
-# Every peer shows the model of its last rounds: compare the model block's id at the highest common round.
 lines=()
 for ((peer = 1; peer <= PEERS; peer++)); do
   lines+=("$(status "$peer")")
 done
 printf '%s\n' "${lines[@]}" | python3 scripts/compare_status.py "$PEERS"
-echo "health: $(docker ps --filter 'label=com.docker.compose.project=fedchain' --format '{{.Names}} {{.Status}}' | grep -c healthy || true) of $PEERS containers are healthy"
+
+healthy() {
+  docker ps --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" --filter health=healthy --quiet | wc -l
+}
+until (($(healthy) == PEERS)); do
+  ((SECONDS < deadline)) || fail "$(healthy) of $PEERS containers are healthy after $LIMIT_S s"
+  sleep 1
+done
+echo "all $PEERS containers are healthy"
