@@ -42,7 +42,7 @@ install: $(STAMP) ## create .venv and install the project with its pinned depend
 testnet: $(STAMP) ## run 8 peers on this machine that learn digits for 10 rounds
 	@$(BIN)/fedchain-node testnet --peers $(PEERS) --committee $(COMMITTEE) --round-length $(ROUND_LENGTH) \
 		--rounds $(ROUNDS) --task $(TASK) --partition $(PARTITION) --seed $(SEED) --home "$(TESTNET_HOME)" \
-		--json "$(TESTNET_HOME)/summary.json" $(TESTNET_ARGS)
+		--replace --json "$(TESTNET_HOME)/summary.json" $(TESTNET_ARGS)
 
 test: test-unit test-integration ## run the whole test suite
 

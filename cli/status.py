@@ -68,4 +68,4 @@ def _show(value: object) -> object:
         return ", ".join(str(item)[:8] for item in value) or "-"
     if isinstance(value, dict):
         return ", ".join(f"{name} {count}" for name, count in value.items()) or "-"
-    return value
+    return f"{value:.1f}" if isinstance(value, float) else value

@@ -8,9 +8,8 @@ from typing import Any
 def main(peers: int) -> int:
     """0 where all `peers` statuses are there and equal in height, tip and state root."""
     statuses: list[dict[str, Any]] = [json.loads(line) for line in sys.stdin if line.strip().startswith("{")]
-    print(
-        f"{'peer':<8} {'height':>6} {'round':>5} {'connected':>9} {'rss MB':>7} {'sent MB':>8}  tip               state root"
-    )
+    head = f"{'peer':<8} {'height':>6} {'round':>5} {'connected':>9} {'rss MB':>7} {'sent MB':>8}"
+    print(f"{head}  {'tip':<16}  state root")
     for item in statuses:
         costs = f"{item['rss_mb']:>7.1f} {item['sent_bytes'] / 1e6:>8.3f}"
         where = f"{item['height']:>6} {item['round']:>5} {item['peers_connected']:>9}"

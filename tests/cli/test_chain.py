@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 import plyvel
-import pytest
 
 from ledger.blobs import BlobStore
 from ledger.genesis import load_genesis

@@ -13,7 +13,13 @@ from node.errors import ExitCode
 from node.home import Home
 from tests.cli.helpers_cli import Command
 
-STATUS = {"name": "peer-0", "height": 9, "committee": ["ab" * 32], "faults": {"flood": 2}, "last_rounds": [{"round": 1}]}
+STATUS = {
+    "name": "peer-0",
+    "height": 9,
+    "committee": ["ab" * 32],
+    "faults": {"flood": 2},
+    "last_rounds": [{"round": 1}],
+}
 
 
 @contextmanager
