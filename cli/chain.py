@@ -8,7 +8,7 @@ import typer
 
 from cli.blocks import block_row, describe_block, describe_round
 from cli.options import HomeOption, JsonOption, usage_error
-from cli.output import make_console, print_json, print_table, say
+from cli.output import make_console, print_json, print_table, say, warn
 from ledger.chain import Finding
 from ledger.heights import first_height, model_height
 from ledger.state import State
@@ -110,6 +110,11 @@ def verify(home: HomeOption, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(found)
         return
+    if found["pending_from"] is not None:
+        warn(
+            f"the models from #{found['pending_from']} on were not computed again: their blobs are not here yet. "
+            f"Start the peer: it fetches them"
+        )
     say(f"{home}: verified #0..#{found['height']}, {found['models']} models; tip {found['tip']}")
     say(
         f"{found['blocks']} blocks and {found['mb']:.2f} MB in {found['seconds']:.2f} s: "
@@ -137,6 +142,7 @@ def run_verify(opened: OpenHome) -> dict[str, object]:
         "tip": _tip(opened, state),
         "blocks": height + 1,
         "models": height // opened.genesis.params.round_length + 1,
+        "pending_from": checker.pending_from,
         "mb": mb,
         "seconds": seconds,
         "blocks_per_s": (height + 1) / seconds,

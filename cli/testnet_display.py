@@ -72,7 +72,7 @@ class PlainDisplay(Listener):
     def on_round(self, line: RoundLine) -> None:
         """Print it when its turn has come."""
         self._waiting[line.round] = line
-        while (found := self._waiting.get(self._next)) is not None and found.accuracy is not None:
+        while (found := self._waiting.get(self._next)) is not None and found.evaluated:
             self._print(round_cells(self._waiting.pop(self._next), self._round_length))
             self._next += 1
 

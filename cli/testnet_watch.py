@@ -26,7 +26,7 @@ PeerStatus = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class RoundLine:
-    """One final round; `accuracy` comes a moment later than the rest."""
+    """One final round; `accuracy` comes a moment later than the rest, if the task has one: then it is `evaluated`."""
 
     round: int
     height: int
@@ -38,6 +38,7 @@ class RoundLine:
     empty: int
     seconds: float
     accuracy: float | None = None
+    evaluated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +143,11 @@ class Watch:
         try:
             path = await self._find_model(bytes.fromhex(line.model))
             result = await self._workers.run(EvaluateJob(str(path), report=True))
+            accuracy = result.metrics.get("accuracy") if isinstance(result, EvaluateResult) else None
         except (WorkError, TimeoutError, ValueError) as error:
             self._listener.on_warning(f"round {line.round}: accuracy unknown: {error}")
-            return
-        assert isinstance(result, EvaluateResult)
-        done = replace(line, accuracy=result.metrics.get("accuracy"))
+            accuracy = None
+        done = replace(line, accuracy=accuracy, evaluated=True)
         self._lines[line.round] = done
         self._listener.on_round(done)
 
@@ -160,7 +161,7 @@ class Watch:
                 await asyncio.sleep(POLL_S)
 
     async def _agree(self, session: aiohttp.ClientSession) -> list[PeerStatus]:
-        """Wait until every living peer stands at the last block; their last status."""
+        """Wait until every living peer stands at the last block and has its model; their last status."""
         last = self._net.genesis.params.round_length * self._net.genesis.params.rounds_max
         try:
             async with asyncio.timeout(AGREE_LIMIT_S):
@@ -173,7 +174,9 @@ class Watch:
         while True:
             status = await fetch_status(session, item.peer)
             if status is not None and _int(status, "height") >= height:
-                return status
+                model = BlobStore(item.peer.home.blobs).path(bytes.fromhex(str(status.get("model"))))
+                if model.is_file():
+                    return status
             await asyncio.sleep(POLL_S)
 
 

@@ -73,6 +73,7 @@ class Core:
         self._later = Later()
         self._heights = Heights()
         self._probe_set = False
+        self._probed_height = state.height
         self.work = RoundWork(params, signer, beacon)
         self.work.candidates.held.update(held)
         self.voting = Voting(params, state, signer)
@@ -100,7 +101,8 @@ class Core:
         self._handle(event)
         self._commit_decided()
         self._advance()
-        self._commit_decided()
+        while self._commit_decided():  # a decision that my own answer completed opens new work at once
+            self._advance()
         self.halted = self.halted or any(isinstance(effect, Halt) for effect in self._out)
         return self._out
 
@@ -125,6 +127,7 @@ class Core:
             case SyncEnded(member):
                 self._heights.forget(member)
                 self._heights.moved(self.state.height)
+                self._ask_own_votes()
             case _:
                 self._worked(event)
 
@@ -150,6 +153,13 @@ class Core:
         if self.voting.is_probing and not self._probe_set:
             self._probe_set = True
             self._out.append(SetTimer(ProbeTimer(), self.params.grace_ms))
+
+    def _ask_own_votes(self) -> None:
+        """A5: a sync has opened another instance than the one that I asked about: the votes of mine that may have been
+        forgotten are those. The time to show them begins anew; only verified batches lengthen it."""
+        if self.voting.is_probing and self.state.height > self._probed_height:
+            self._probed_height = self.state.height
+            self._out += [Send(self._have()), SetTimer(ProbeTimer(), self.params.grace_ms)]
 
     def _fire(self, timer: Timer) -> None:
         match timer:
@@ -232,6 +242,8 @@ class Core:
         except (InvalidBlock, InvalidCertificate) as error:
             self._out.append(Fault(sender, f"served a batch that is not final: {error}"))
             return
+        if self.voting.is_probing:  # A5: not over before the open instance is reached
+            self._out.append(SetTimer(ProbeTimer(), self.params.grace_ms))
         self._commit(batch, state)
 
     # ----------------------------------------------------------------------------------------------------- my work
@@ -279,9 +291,12 @@ class Core:
 
     # ------------------------------------------------------------------------------------------------------ commit
 
-    def _commit_decided(self) -> None:
+    def _commit_decided(self) -> bool:
+        """Commit what agreement has decided; whether there was anything."""
+        before = self.state
         while (decision := self.voting.take_decision()) is not None:
             self._commit(*decision)
+        return self.state is not before
 
     def _commit(self, batch: FinalBatch, state: State) -> None:
         before, self.state = self.state, state
@@ -327,8 +342,8 @@ class Core:
         if self.is_ready:
             self._out.extend(self.work.ask(self.state, self.now_ms))
             self._speak(*self.work.make_present(self.state))
-        self._answer_fresh()
         self._offer_batch()
+        self._answer_fresh()  # my own fresh batch among them
 
     def _start_clock(self) -> None:
         """R1: from the latest of my commit, my start, and hearing from more than 2/3 of the voters."""

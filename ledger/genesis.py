@@ -189,8 +189,6 @@ def parse_genesis(text: str | bytes, source: str = "genesis") -> Genesis:
     except ValidationError as error:
         lines = [_explain(item) for item in error.errors()[:10]]
         raise GenesisError(f"{source}: " + "; ".join(lines)) from error
-    except RecursionError as error:
-        raise GenesisError(f"{source}: nested too deeply") from error
 
 
 def _explain(item: Any) -> str:

@@ -141,7 +141,7 @@ class MemoryStore(KeyValueStore):
         return self.data.get(key)
 
     def _floor(self, prefix: bytes, key: bytes) -> bytes | None:
-        keys = [name for name in self.data if name.startswith(prefix) and len(name) == len(key) and name <= key]
+        keys = [name for name in list(self.data) if name.startswith(prefix) and len(name) == len(key) and name <= key]
         return self.data[max(keys)] if keys else None
 
     def _put(self, writes: list[tuple[bytes, bytes]]) -> None:

@@ -24,8 +24,11 @@ class Follower:
         post: Callable[[Event], None],
         height: Callable[[], int],
         owed: Callable[[], int],
+        patience_s: float = PATIENCE_S,
     ) -> None:
+        """`patience_s` is how long nothing may move before a sync is given up."""
         self._transport, self._post, self._height, self._owed = transport, post, height, owed
+        self._patience_s = patience_s
         self._task: asyncio.Task[None] | None = None
         self._member = b""
         self._progress = asyncio.Event()
@@ -62,7 +65,7 @@ class Follower:
             while batches := await self._fetch(member, height):
                 for batch in batches:
                     self._post(Synced(member, batch))
-                last = batches[-1].certificate.last_height
+                last = batches[-1].blocks[-1].height
                 if not await self._taken(last):
                     break
                 height = last + 1
@@ -80,16 +83,25 @@ class Follower:
         except CodecError as error:
             self._transport.fault(member, f"served something that is no batch: {error}")
             return []
-        return [batch for batch in batches if batch.certificate.last_height >= height]
+        for batch in batches:
+            if batch.blocks[0].height != height:  # the core would only ignore it
+                self._transport.fault(member, f"served a batch of another height than #{height}")
+                return []
+            height = batch.blocks[-1].height + 1
+        return batches
 
     async def _taken(self, last: int) -> bool:
         """Wait until the core has taken the batches and the models are not too far behind; False when nothing moves
         any more."""
-        while self._height() < last or self._owed() > OWED_MAX:
-            self._progress.clear()
+        while (place := self._place()) and (place[0] < last or place[1] > OWED_MAX):
             try:
-                async with asyncio.timeout(PATIENCE_S):
-                    await self._progress.wait()
+                async with asyncio.timeout(self._patience_s):
+                    while self._place() == place:  # the core takes events all the time: what counts is what moves
+                        self._progress.clear()
+                        await self._progress.wait()
             except TimeoutError:
                 return False
         return True
+
+    def _place(self) -> tuple[int, int]:
+        return self._height(), self._owed()

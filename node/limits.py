@@ -19,7 +19,7 @@ class Limits(BaseModel):
 
     frame_bytes_max: Size = 16 * MIB
     queue_messages_max: Count = 4096
-    queue_bytes_max: Size = 64 * MIB
+    queue_bytes_max: Size = 32 * MIB
     messages_per_s_max: Rate = 5_000.0
     messages_burst_max: Count = 20_000
     bytes_per_s_max: Rate = 64.0 * MIB

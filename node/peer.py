@@ -1,9 +1,12 @@
 """A peer from its home folder: everything is opened and checked, then the loop runs until SIGTERM or SIGINT."""
 
 import asyncio
+import errno
 import gc
+import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -32,7 +35,7 @@ from node.home import Home
 from node.keyfiles import load_member_key
 from node.logs import get_log, setup_logging
 from node.reporting import Reporter
-from node.rounds import get_obligations, read_model
+from node.rounds import get_obligations, has_whole, read_model
 from node.serving import Librarian
 from node.shell import Shell
 from node.signer_log import SignerLog
@@ -106,19 +109,28 @@ def _open_chain(home: Home, genesis: Genesis, stack: ExitStack) -> Chain:
     except StoreLocked as error:
         raise NodeError(ExitCode.DATA_LOCKED, str(error)) from error
     except StoreDamaged as error:
-        advice = f"Move {home.data} away and start again: the peer syncs from the others; keys/ must stay as it is"
-        raise NodeError(ExitCode.DATA_DAMAGED, f"{error}. {advice}") from error
+        raise NodeError(ExitCode.DATA_DAMAGED, f"{error}. {_resync(home.path)}") from error
     except StoreError as error:
-        raise NodeError(ExitCode.DATA_DAMAGED, str(error)) from error
+        code = ExitCode.DISK_FULL if os.strerror(errno.ENOSPC) in str(error) else ExitCode.DATA_DAMAGED
+        raise NodeError(code, str(error)) from error
     except OSError as error:
         raise disk_error(error, f"opening {home.chain}") from error
+
+
+def _clear_scratch(home: Home) -> None:
+    """Remove what a killed process left half written: nothing refers to it. The home must be locked."""
+    try:
+        for path in (*home.work.glob("*.part"), *home.blobs.glob("new-*")):
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise disk_error(error, f"clearing {home.work}") from error
 
 
 def _open_blobs(home: Home, genesis: Genesis) -> BlobStore:
     """The blob store, with the genesis model in it (H2)."""
     try:
         blobs = BlobStore(home.blobs)
-        if not blobs.has(genesis.initial_model.blob):
+        if not has_whole(blobs, genesis.initial_model):
             if file_ref(home.genesis_model) != genesis.initial_model:
                 message = f"{home.genesis_model}: is not the initial model that genesis names (B1). Copy it again"
                 raise NodeError(ExitCode.GENESIS, message)
@@ -142,6 +154,7 @@ def open_home(path: Path) -> Iterator[Opened]:
     with ExitStack() as stack:
         signer, signer_log, beacon = _open_signer(home, genesis, stack)
         chain = _open_chain(home, genesis, stack)
+        _clear_scratch(home)
         blobs = _open_blobs(home, genesis)
         yield Opened(home, config, genesis, signer, signer_log, beacon, chain, blobs)
 
@@ -198,14 +211,14 @@ async def serve(opened: Opened, worker_socket: Path | None = None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, shell.stop)
     async with api:
-        stall.start()
-        await transport.start(shell)
-        log.info(
-            "peer started", chain=genesis.chain, member=me[:4], height=chain.state.height, listen=config.peer.listen
-        )
-        gc.collect()
-        gc.freeze()  # what lives for the whole run need not be looked at again: no long pauses
         try:
+            stall.start()
+            await transport.start(shell)
+            log.info(
+                "peer started", chain=genesis.chain, member=me[:4], height=chain.state.height, listen=config.peer.listen
+            )
+            gc.collect()
+            gc.freeze()  # what lives for the whole run need not be looked at again: no long pauses
             await shell.run(owed)
         finally:
             stall.stop()
@@ -234,6 +247,17 @@ def run_peer(home: Path, worker_socket: Path | None = None) -> int:
         return _report(NodeError(ExitCode.FAULTY_MACHINE, f"{error}. This machine must not take part (R7)"))
     except NodeError as error:
         return _report(error)
+    except StoreError as error:
+        return _report(NodeError(ExitCode.DATA_DAMAGED, f"{error}. {_resync(home)}"))
+    except Exception as error:  # A8: a broken invariant of our own ends with a number, too
+        traceback.print_exc()
+        advice = "This is a bug or a broken machine. Keep the lines above, and start the peer again"
+        return _report(NodeError(ExitCode.FAULTY_MACHINE, f"{type(error).__name__}: {error}. {advice}"))
+
+
+def _resync(home: Path) -> str:
+    data = Home(home).data
+    return f"Move {data} away and start again: the peer syncs from the others; keys/ must stay as it is"
 
 
 def _report(error: NodeError) -> int:

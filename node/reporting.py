@@ -1,21 +1,32 @@
 """The peer's status, put together for the API and the command line."""
 
+from collections.abc import Sequence
+from typing import Protocol
+
 from consensus.drafting import open_slots
 from ledger.genesis import Genesis
 from ledger.state import is_finished
 from node.api import Status
 from node.shell import Shell
 from node.stall import StallMeter
-from node.transport_tls import TlsTransport
+from node.transport import PeerStats
 from node.usage import NO_USAGE, read_usage
-from node.workers import WorkerPool
+from node.worker_queue import WorkerQueue
+
+
+class Counted(Protocol):
+    """What is asked of a transport."""
+
+    def connected(self) -> Sequence[bytes]: ...
+
+    def stats(self, member: bytes) -> PeerStats: ...
 
 
 class Reporter:
     """Answers `status` from what the running parts know."""
 
     def __init__(
-        self, genesis: Genesis, shell: Shell, transport: TlsTransport, workers: WorkerPool, stall: StallMeter
+        self, genesis: Genesis, shell: Shell, transport: Counted, workers: WorkerQueue, stall: StallMeter
     ) -> None:
         self._genesis, self._shell, self._transport = genesis, shell, transport
         self._workers, self._stall = workers, stall

@@ -3,7 +3,6 @@ effects in order. What must be on disk is written and synced before anything is 
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -23,6 +22,7 @@ from consensus.events import (
     Persist,
     Received,
     RoundEnded,
+    RoundTimer,
     Send,
     SetTimer,
     Started,
@@ -32,17 +32,18 @@ from consensus.events import (
 )
 from consensus.signer import WalEntry
 from ledger.chain import Chain
+from ledger.store import StoreError
 from node import wire
 from node.errors import ExitCode, NodeError, disk_error
 from node.following import Follower
 from node.history import History
+from node.inbox import Inbox
 from node.logs import get_log
 from node.serving import Librarian
 from node.signer_log import SignerLog
 from node.transport import BlobHead, Transport
 from node.workroom import Workroom
 
-EVENTS_MAX = 65_536
 STEP_BUDGET_S = 0.01
 STEP_EVENTS_MAX = 256
 ROUNDS_SIGNED_KEPT = 2
@@ -54,18 +55,23 @@ class Shell:
     """Owns the core. `run` ends when `stop` was called, or with the `NodeError` that ended the peer."""
 
     def __init__(
-        self, core: Core, chain: Chain, signer_log: SignerLog, transport: Transport, librarian: Librarian
+        self,
+        core: Core,
+        chain: Chain,
+        signer_log: SignerLog,
+        transport: Transport,
+        librarian: Librarian,
+        inbox: Inbox | None = None,
     ) -> None:
         self.core, self.chain, self.transport = core, chain, transport
         self.history = History(chain)
         self._signer_log, self._librarian = signer_log, librarian
-        self._events: deque[Event] = deque()
+        self._inbox = Inbox() if inbox is None else inbox
         self._wake = asyncio.Event()
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
         self._stopping = False
         self._error: NodeError | None = None
-        self.dropped = 0
         self.workroom: Workroom
         self.follower: Follower
 
@@ -73,7 +79,7 @@ class Shell:
 
     def post(self, event: Event) -> None:
         """Hand an event to the core; from the event loop only."""
-        self._events.append(event)
+        self._inbox.put(event)
         self._wake.set()
 
     def fail(self, error: NodeError) -> None:
@@ -95,7 +101,7 @@ class Shell:
             while not self._stopping:
                 await self._wake.wait()
                 self._wake.clear()
-                while self._events and not self._stopping:
+                while self._inbox and not self._stopping:
                     await self._perform(list(self._step()))
                     await asyncio.sleep(0)  # let the sockets have their turn between two full steps
         except NodeError as error:
@@ -111,10 +117,9 @@ class Shell:
         """Feed waiting events to the core, for at most `STEP_BUDGET_S`, so that their effects share one fsync."""
         begun = time.monotonic()
         for _ in range(STEP_EVENTS_MAX):
-            if not self._events or time.monotonic() - begun > STEP_BUDGET_S:
+            if not self._inbox or time.monotonic() - begun > STEP_BUDGET_S:
                 return
-            event = self._events.popleft()
-            yield from self.core.step(event, time.monotonic_ns() // 1_000_000, time.time_ns() // 1_000_000)
+            yield from self.core.step(self._inbox.pop(), time.monotonic_ns() // 1_000_000, time.time_ns() // 1_000_000)
 
     async def _perform(self, effects: list[Effect]) -> None:
         records = [WalEntry(effect.record).encode() for effect in effects if isinstance(effect, Persist)]  # type: ignore[arg-type]
@@ -141,13 +146,20 @@ class Shell:
                 self.chain.commit(commit.batch, commit.state)
             except OSError as error:
                 raise disk_error(error, f"writing block #{commit.state.height}") from error
+            except StoreError as error:
+                advice = "Stop the peer and run `fedchain-node chain verify`"
+                raise NodeError(ExitCode.DATA_DAMAGED, f"{error}. {advice}") from error
 
     def _guard(self) -> None:
         """B4 follows the open round."""
         core = self.core
         state = core.state
         open_now = open_slots(core.params, state) > 0 and not state.round.closed
-        updates = (offer.update.blob for offer in core.work.pool.offers.values()) if open_now else ()
+        updates: set[bytes] = set()
+        if open_now:
+            # those on chain too: after a restart or a sync they are not in the pool
+            updates.update(update.update.blob for update in state.updates)
+            updates.update(offer.update.blob for offer in core.work.pool.offers.values())
         self._librarian.guard(frozenset(updates), frozenset(state.round.committee))
 
     def _do(self, effect: Effect) -> None:
@@ -165,6 +177,7 @@ class Shell:
             case Aggregate():
                 self.workroom.aggregate(effect)
             case RoundEnded(round):
+                self._cancel_timers(round)
                 self.workroom.end_round(round)
             case SyncFrom(member, height):
                 self.follower.follow(member, height)
@@ -184,6 +197,11 @@ class Shell:
             old.cancel()
         self._timers[timer] = asyncio.get_running_loop().call_later(after_ms / 1000, self._fire, timer)
 
+    def _cancel_timers(self, round: int) -> None:
+        """Those of a round that has ended: a deadline may be days away."""
+        for timer in [item for item in self._timers if isinstance(item, RoundTimer) and item.round <= round]:
+            self._timers.pop(timer).cancel()
+
     def _fire(self, timer: Timer) -> None:
         self._timers.pop(timer, None)
         self.post(Fired(timer))
@@ -200,9 +218,8 @@ class Shell:
 
     def on_frame(self, member: bytes, frame: bytes) -> None:
         """Decode a frame; what cannot be decoded costs its sender (A8)."""
-        if len(self._events) >= EVENTS_MAX:
-            self.dropped += 1
-            return
+        if not self._inbox.has_room(member, len(frame)):
+            return  # gossip brings it again (A4)
         try:
             message = wire.decode(frame)
         except wire.WireError as error:
@@ -212,7 +229,8 @@ class Shell:
         if isinstance(message, wire.Hello | wire.Goodbye):
             self.transport.fault(member, f"a {type(message).__name__} in the middle of a connection")
             return
-        self.post(Received(member, message))
+        self._inbox.put_frame(member, Received(member, message), len(frame))
+        self._wake.set()
 
     def serve_head(self, member: bytes, blob: bytes) -> BlobHead | None:
         """B4, in a worker thread."""

@@ -7,7 +7,7 @@ from node.faults import Clock, FaultBook
 from node.limits import Limits
 from node.logs import get_log
 from node.transport import Handler, Peer, PeerStats
-from node.transport_link import Link, LinkFault
+from node.transport_link import Dismissed, Link, LinkFault
 
 log = get_log(__name__)
 
@@ -42,7 +42,7 @@ class Switchboard:
         return self._wakes.setdefault(member, asyncio.Event())
 
     def spawn(self, work: Coroutine[object, object, None]) -> None:
-        """Run `work` beside; `drain` waits for it."""
+        """Run `work` beside; `close` waits for it."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -91,6 +91,10 @@ class Switchboard:
             await link.run(self.handler.on_frame)
         except LinkFault as fault:
             self.fault(link.member, str(fault))
+        except Dismissed:
+            raise
+        except Exception as error:  # the handler's own mistake, which must not end the dialling of this member
+            log.error("handling a frame failed", peer=self.name(link.member), exc_info=error)
         finally:
             self.drop(link)
 

@@ -159,6 +159,8 @@ async def _wait(wake: asyncio.Event, seconds: float) -> None:
 def _why(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, aiohttp.WSServerHandshakeError):
+        return f"it refuses me with status {error.status}: am I banned there, or unknown in its genesis?"
     if isinstance(error, aiohttp.ServerDisconnectedError) or "ALERT" in str(error):
         return "it closed the connection during the handshake: is my certificate the one in its genesis?"
     return str(error) or type(error).__name__

@@ -51,6 +51,7 @@ class TlsTransport:
         self._greeter = Greeter(self._board, chain, height)
         self._server = Server(self._board, self._tls, self._greeter, Endpoint.parse(listen))
         self._dials: dict[bytes, asyncio.Task[None]] = {}
+        self._knocks: list[asyncio.Task[None]] = []
         self._dialler: Dialler | None = None
         self._fetcher: Fetcher | None = None
 
@@ -71,7 +72,7 @@ class TlsTransport:
         self._dial()
         for member in self._board.peers:
             if member < self._board.me:
-                self._board.spawn(self._fetcher.knock(member))
+                self._knocks.append(asyncio.create_task(self._fetcher.knock(member)))
 
     def _dial(self) -> None:
         assert self._dialler is not None
@@ -83,9 +84,10 @@ class TlsTransport:
     async def stop(self) -> None:
         """Close every link, session and the port."""
         self._board.closing = True
-        for task in self._dials.values():
+        tasks = [*self._dials.values(), *self._knocks]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._dials.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._dials.clear()
         await self._board.close()
         await self._server.stop()

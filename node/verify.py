@@ -27,8 +27,16 @@ class _Wrong(Exception):
         self.reason = reason
 
 
+class _Missing(_Wrong):
+    """A blob that is not here."""
+
+
 class RoundChecker:
-    """The `check_round` of `audit`: reads every blob that a round names and computes its model again."""
+    """The `check_round` of `audit`: reads every blob that a round names and computes its model again.
+
+    A peer that was stopped may have blocks whose blobs it has not fetched yet (A3: a certificate obliges). So blobs may
+    be missing at the end of the chain, as long as no later model is here: `pending_from` is the first such block.
+    """
 
     def __init__(self, params: Params, store: Store, blobs: BlobStore, genesis_model: Path) -> None:
         self._params = params
@@ -36,7 +44,13 @@ class RoundChecker:
         self._blobs = blobs
         self._genesis_model = genesis_model
         self._model: Tensors = {}
+        self._pending: _Missing | None = None
         self.bytes_read = 0
+
+    @property
+    def pending_from(self) -> int | None:
+        """The first block whose blobs are not here yet; None when every aggregate was computed again."""
+        return None if self._pending is None else self._pending.height
 
     def __call__(self, state: State, block: Block) -> str | None:
         """What is wrong with the model that `block` names, or None; raises `_Wrong` for a blob of another block."""
@@ -45,10 +59,19 @@ class RoundChecker:
         if block.height == 0:
             self._model = self._decode(0, body.model, self._read_initial(body.model))
             return None
+        if self._pending is None:
+            try:
+                return self._check_aggregate(state, block, body)
+            except _Missing as missing:
+                self._pending = missing
+        if self._blobs.has(body.model.blob):
+            raise self._pending
+        return None
+
+    def _check_aggregate(self, state: State, block: Block, body: ModelBody) -> str | None:
         self._check_listed(state, block)
         expected = self._aggregate(state, body)
-        data = encode_tensors(expected)
-        found = blob_ref(data)
+        found = blob_ref(encode_tensors(expected))
         if found != body.model:
             return (
                 f"the model is not the aggregate of its updates: recomputed {found.blob.hex()[:16]} of {found.size} "
@@ -87,7 +110,9 @@ class RoundChecker:
             data = self._blobs.read(ref.blob)
         except FileNotFoundError as error:
             path = self._blobs.path(ref.blob)
-            raise _Wrong(height, f"its {what} blob is missing: {path}. Start the peer: it fetches it again") from error
+            raise _Missing(
+                height, f"its {what} blob is missing: {path}. Start the peer: it fetches it again"
+            ) from error
         except BlobError as error:
             raise _Wrong(height, f"its {what} blob was changed: {error}") from error
         self.bytes_read += len(data)

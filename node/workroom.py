@@ -2,18 +2,19 @@
 tell the core. Each piece is a task of its own, cancelled when its round ends."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from consensus.events import Aggregate, Aggregated, Evaluate, Event, Held, Scored, Train, Trained
-from fl.jobs import AggregateJob, Job, Result, ScoreJob, ScoreResult, TrainJob, TrainResult
+from fl.jobs import AggregateJob, AggregateResult, Job, Result, ScoreJob, ScoreResult, TrainJob, TrainResult
 from ledger.blobs import BlobStore
 from ledger.keys import digest
 from ledger.params import Params
 from ledger.types import BlobRef
-from node.errors import ExitCode, NodeError
+from node.errors import ExitCode, NodeError, disk_error
 from node.exchange import BlobExchange, ExchangeError
 from node.logs import get_log
 from node.worker_queue import WorkerQueue, WorkError
@@ -22,6 +23,7 @@ MILLION = 1_000_000
 TRIES_MAX = 3
 RETRY_S = 0.5
 RETRY_MAX_S = 10.0
+METRICS_SHOWN_MAX = 8
 
 log = get_log(__name__)
 R = TypeVar("R")
@@ -50,10 +52,13 @@ class Workroom:
         connected: Callable[[], Sequence[bytes]],
         post: Callable[[Event], None],
         fail: Callable[[NodeError], None],
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        """`pause` waits some seconds between two tries."""
         self._params, self._training = params, training
         self._workers, self._exchange, self._blobs, self._folder = workers, exchange, blobs, folder
         self._me, self._connected, self._post, self._fail = me, connected, post, fail
+        self._pause = pause
         self._tasks: dict[asyncio.Task[None], int] = {}
         self._model_came = asyncio.Event()
         self._number = 0
@@ -91,21 +96,22 @@ class Workroom:
 
     async def _train(self, order: Train) -> None:
         model = await self._await_model(order.model)
-        path = self._scratch(f"update-{order.round}")
-        job = TrainJob(
-            str(model),
-            str(path),
-            str(self._folder / "residual.safetensors"),
-            order.round,
-            self._training.codec,
-            self._params.update_norm_max / MILLION,
-            self._training.attack,
-        )
-        result = await self._run(job, TrainResult)
-        if result is None:
-            return
-        update = await asyncio.to_thread(self._blobs.adopt, path)  # B3: durable before the offer is signed
-        log.info("trained", round=order.round, samples=result.samples, norm=result.norm, **_floats(result.metrics))
+        with self._scratch(f"update-{order.round}") as path:
+            job = TrainJob(
+                str(model),
+                str(path),
+                str(self._folder / "residual.safetensors"),
+                order.round,
+                self._training.codec,
+                self._params.update_norm_max / MILLION,
+                self._training.attack,
+            )
+            result = await self._run(job, TrainResult)
+            if result is None:
+                return
+            update = await self._adopt(path)  # B3: durable before the offer is signed
+        metrics = _shown(result.metrics)
+        log.info("trained", round=order.round, samples=result.samples, norm=result.norm, metrics=metrics)
         self._post(Trained(order.round, update, max(1, result.samples), self._training.codec))
 
     async def _evaluate(self, order: Evaluate) -> None:
@@ -128,15 +134,15 @@ class Workroom:
         holders = self._spread(order)
         paths = await asyncio.gather(*(self._fetch(item.update, (item.trainer, *holders)) for item in used))
         model = await self._await_model(order.model)
-        output = self._scratch(f"model-{order.round}")
         inputs = tuple((str(path), item.codec, item.weight) for path, item in zip(paths, used, strict=True))
-        job = AggregateJob(self._params.aggregation, str(model), inputs, str(output))
-        wait_s = RETRY_S
-        while await self._run(job, object) is None:  # A3 obliges: there is no going on without it
-            await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, RETRY_MAX_S)
-        ref = await asyncio.to_thread(self._blobs.adopt, output)
-        self._model_came.set()
+        with self._scratch(f"model-{order.round}") as output:
+            job = AggregateJob(self._params.aggregation, str(model), inputs, str(output))
+            wait_s = RETRY_S
+            while await self._run(job, AggregateResult) is None:  # A3 obliges: there is no going on without it
+                await self._pause(wait_s)
+                wait_s = min(2 * wait_s, RETRY_MAX_S)
+            ref = await self._adopt(output)
+        self._note_model()
         self._post(Aggregated(order.round, order.missing, ref))
 
     # ----------------------------------------------------------------------------------------------------- helpers
@@ -149,10 +155,22 @@ class Workroom:
 
     async def _await_model(self, model: BlobRef) -> Path:
         """Where the model is, once it was derived here."""
-        while not await asyncio.to_thread(self._blobs.has, model.blob):
-            self._model_came.clear()
-            await self._model_came.wait()
-        return self._blobs.path(model.blob)
+        while True:
+            came = self._model_came  # before looking: a model that comes meanwhile is not missed
+            if await asyncio.to_thread(self._blobs.has, model.blob):
+                return self._blobs.path(model.blob)
+            await came.wait()
+
+    def _note_model(self) -> None:
+        came, self._model_came = self._model_came, asyncio.Event()
+        came.set()
+
+    async def _adopt(self, path: Path) -> BlobRef:
+        """Store a file made by a worker durably (B3)."""
+        try:
+            return await asyncio.to_thread(self._blobs.adopt, path)
+        except OSError as error:
+            raise disk_error(error, f"storing {path}") from error
 
     async def _fetch(self, ref: BlobRef, holders: Sequence[bytes]) -> Path:
         """The blob's file; tried for as long as the round lasts."""
@@ -163,7 +181,7 @@ class Workroom:
                 path = await self._exchange.fetch(ref, others)
             except ExchangeError as error:
                 log.warning("blob not to be had yet", source=ref.blob.hex(), blob=ref.blob[:8], reason=str(error))
-                await asyncio.sleep(wait_s)
+                await self._pause(wait_s)
                 wait_s = min(2 * wait_s, RETRY_MAX_S)
                 continue
             self._post(Held((ref.blob,)))
@@ -184,12 +202,18 @@ class Workroom:
                 log.error("work failed", job=type(job).__name__, kind=error.kind, reason=error.reason, tries=tries)
                 if error.kind not in ("crashed", "start"):
                     return None
-                await asyncio.sleep(RETRY_S * tries)
+                await self._pause(RETRY_S * tries)
         return None
 
-    def _scratch(self, name: str) -> Path:
+    @contextmanager
+    def _scratch(self, name: str) -> Iterator[Path]:
+        """Where a worker writes; nothing stays there. What a killed process leaves is removed at the next start."""
         self._number += 1
-        return self._folder / f"{name}-{self._number}.part"
+        path = self._folder / f"{name}-{self._number}.part"
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
 
     def _spawn(self, round: int, work: Coroutine[object, object, None], name: str) -> None:
         task = asyncio.create_task(work, name=f"{name}-{round}")
@@ -206,5 +230,6 @@ class Workroom:
             self._fail(NodeError(ExitCode.FAULTY_MACHINE, f"{task.get_name()}: {type(error).__name__}: {error}"))
 
 
-def _floats(metrics: dict[str, float]) -> dict[str, object]:
-    return {name: float(value) for name, value in list(metrics.items())[:8]}
+def _shown(metrics: dict[str, float]) -> str:
+    """Some of a task's metrics for people. A task names them as it likes: they must not be our fields' names."""
+    return ", ".join(f"{name[:40]} {value:.6g}" for name, value in list(metrics.items())[:METRICS_SHOWN_MAX])

@@ -9,8 +9,6 @@ LIMIT_S=${LIMIT_S:-600}
 # docker-compose.yml reads these; learning ends after ROUNDS, so all peers come to rest at one block
 export ROUND_LENGTH=${ROUND_LENGTH:-5} ROUNDS=${ROUNDS:-3}
 export COMPOSE_PROJECT_NAME=${COMPOSE_PROJECT_NAME:-fedchain}
-# The builder that reads the Dockerfile as it is, wherever it is present.
-export DOCKER_BUILDKIT=${DOCKER_BUILDKIT:-1} COMPOSE_DOCKER_CLI_BUILD=${COMPOSE_DOCKER_CLI_BUILD:-1}
 
 fail() {
   echo "error: $*" >&2

@@ -1,6 +1,7 @@
 """`chain blocks`, `block`, `round` and `verify` on a chain on disk."""
 
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import plyvel
@@ -25,7 +26,7 @@ def test_blocks_lists_heights_rounds_and_kinds(command: Command, chain_home: Hom
     assert [block["height"] for block in blocks] == list(range(10))
     assert [block["kind"] for block in blocks] == ["model"] + ["update", "empty", "model"] * 3  # H2, H4
     assert [block["round"] for block in blocks] == [None, 0, 0, 0, 1, 1, 1, 2, 2, 2]
-    assert all(later["parent"] == block["hash"] for block, later in zip(blocks, blocks[1:], strict=False))
+    assert all(later["parent"] == block["hash"] for block, later in pairwise(blocks))
 
 
 def test_blocks_shows_the_part_that_was_asked_for(command: Command, chain_home: Home) -> None:
@@ -115,6 +116,25 @@ def test_verify_names_the_block_whose_blob_is_missing(command: Command, chain_ho
     assert ran.code == ExitCode.VERIFY_FAILED
     assert f"block #{height} is wrong" in ran.err
     assert "missing" in ran.err
+
+
+def test_blobs_that_a_stopped_peer_has_not_fetched_yet_are_pending(command: Command, chain_home: Home) -> None:
+    blobs = BlobStore(chain_home.blobs)
+    for blob, height in all_blobs(chain_home).items():
+        if height >= 7:
+            blobs.path(blob).unlink()
+    ran = verify(command, chain_home)
+    assert ran.code == 0
+    assert "from #7 on" in ran.err
+    assert command("chain", "verify", "--home", chain_home.path, "--json").json["pending_from"] == 7
+
+
+def test_a_model_that_is_missing_in_the_middle_is_not_pending(command: Command, chain_home: Home) -> None:
+    model = next(blob for blob, height in all_blobs(chain_home).items() if height == 6)
+    BlobStore(chain_home.blobs).path(model).unlink()
+    ran = verify(command, chain_home)
+    assert ran.code == ExitCode.VERIFY_FAILED
+    assert "block #6 is wrong: its model blob is missing" in ran.err
 
 
 def test_verify_names_the_block_of_any_byte_that_was_changed(command: Command, chain_home: Home) -> None:

@@ -136,7 +136,7 @@ def test_a_certificate_below_two_thirds_proves_nothing(bundle: Path) -> None:
     whole = Bundle.decode(bundle.read_bytes())
     last = whole.segments[-1].links[-1]
     few = replace(last.certificate, precommits=last.certificate.precommits[:4])
-    with pytest.raises(ProvenanceError, match="#9.*not more than 2/3"):  # A1
+    with pytest.raises(ProvenanceError, match=r"#9.*not more than 2/3"):  # A1
         verify_bundle(change_last(whole, replace(last, certificate=few)).encode())
 
 

@@ -57,13 +57,13 @@ def test_a_malformed_round_is_read_as_zeros(entry: object) -> None:
 
 
 def test_plain_lines_come_in_order_once_their_accuracy_is_known(capsys: pytest.CaptureFixture[str]) -> None:
-    second = replace(LINE, round=1, height=10, accuracy=0.9)
+    second = replace(LINE, round=1, height=10, accuracy=0.9, evaluated=True)
     with PlainDisplay(5, NAMES) as display:
         assert "accuracy" in capsys.readouterr().out
         display.on_round(LINE)
         display.on_round(second)
         assert capsys.readouterr().out == ""
-        display.on_round(replace(LINE, accuracy=0.5))
+        display.on_round(replace(LINE, evaluated=True))
         shown = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in shown] == [["0", "1-4"], ["1", "6-9"]]
     assert "0.9000" in shown[1]

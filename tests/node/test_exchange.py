@@ -1,12 +1,14 @@
 """Blobs arrive whole and verified (B1, B3), whoever breaks off, lies or dies on the way (A8)."""
 
 import asyncio
+import errno
 from pathlib import Path
 
 import pytest
 
 from ledger.blobs import CHUNK_BYTES, BlobStore, blob_ref
 from ledger.types import BlobRef
+from node.errors import ExitCode, NodeError
 from node.exchange import BlobExchange, ExchangeError, read_head
 from node.limits import Limits
 from node.memory import MemoryNetwork, MemoryTransport
@@ -275,3 +277,19 @@ def test_the_head_of_a_blob_that_is_not_here_is_none(tmp_path: Path) -> None:
     assert read_head(BlobStore(tmp_path), bytes(32)) is None
     ref = BlobStore(tmp_path).put_bytes(b"x")
     assert read_head(BlobStore(tmp_path), ref.blob) == BlobHead(BlobStore(tmp_path).chunk_digests(ref.blob), b"x")
+
+
+class FullStore(BlobStore):
+    """A store on a full disk."""
+
+    def put_bytes(self, data: bytes) -> BlobRef:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+async def test_a_full_disk_is_this_machines_error_and_no_holders_fault(world: World) -> None:
+    ref = world.give(b"small", ONE)
+    exchange = BlobExchange(world.transport, FullStore(world.folder / "full"), world.folder / "partial")
+    with pytest.raises(NodeError, match="disk is full") as error:
+        await exchange.fetch(ref, [ONE])
+    assert error.value.exit_code is ExitCode.DISK_FULL
+    assert world.transport.stats(ONE).faults == 0

@@ -329,3 +329,71 @@ async def test_members_can_change_while_the_transport_runs(members: list[Member]
             pair.low_side.set_members(everyone)
             await pair.low_heard.until(lambda: pair.low_heard.downs(high.key) == 1)
             assert pair.low_side.connected() == [late.key]
+
+
+async def test_a_peer_that_answers_no_heartbeat_is_disconnected(members: list[Member]) -> None:
+    low, high = members[:2]
+    heard = Recorder()
+    limits = QUICK.model_copy(update={"heartbeat_s": 0.05})
+    async with (
+        running(make_transport(high, members, {}, limits=limits), heard) as server,
+        aiohttp.ClientSession() as web,
+    ):
+        url = f"https://127.0.0.1:{server.port}/p2p/v1/stream"
+        dead = await web.ws_connect(url, ssl=identity_of(low, members).client_context, autoping=False, compress=0)
+        await dead.send_bytes(hello_of(low))
+        await heard.until(lambda: heard.log == [("up", low.key), ("down", low.key)])
+        assert server.stats(low.key).faults == 0
+        await dead.close()
+
+
+async def test_heartbeats_are_answered_on_both_sides(members: list[Member]) -> None:
+    limits = QUICK.model_copy(update={"heartbeat_s": 0.02})
+    async with connected_pair(members, limits=limits) as pair:
+        for side, other in ((pair.low_side, pair.high.key), (pair.high_side, pair.low.key)):
+            link = side._board.link(other)
+            assert link is not None
+            for _ in range(20):
+                assert await link.answers(WAIT_S)
+        assert pair.low_heard.downs(pair.high.key) == pair.high_heard.downs(pair.low.key) == 0
+
+
+class Failing(Recorder):
+    """A handler with a bug."""
+
+    def on_frame(self, member: bytes, frame: bytes) -> None:
+        raise RuntimeError("a bug")
+
+
+async def test_a_bug_of_the_handler_is_logged_and_the_member_is_dialled_again(
+    members: list[Member], lines: Logged
+) -> None:
+    low, high = members[:2]
+    heard, answering = Failing(), Recorder()
+    async with running(make_transport(high, members, {}), answering) as server:
+        dialler = make_transport(low, members, {high.key: server.port})
+        async with running(dialler, heard):
+            await answering.until(lambda: answering.ups(low.key) == 1)
+            assert server.send(low.key, b"frame")
+            await lines.until("handling a frame failed")
+            await heard.until(lambda: heard.ups(high.key) == 2)
+
+
+async def test_small_packets_are_not_held_back(members: list[Member]) -> None:
+    async with connected_pair(members) as pair:
+        for side, other in ((pair.low_side, pair.high.key), (pair.high_side, pair.low.key)):
+            link = side._board.link(other)
+            assert link is not None
+            raw = link._socket.get_extra_info("socket")
+            assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+
+
+async def test_stopping_does_not_wait_for_peers_that_answer_nothing(members: list[Member]) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        ports = {member.key: silent.getsockname()[1] for member in members}
+        transport = make_transport(members[1], members, ports)
+        await transport.start(Recorder())
+        async with asyncio.timeout(4):
+            await transport.stop()

@@ -1,0 +1,215 @@
+"""Whole peers in one process: real cores, signers, logs, blobs and jobs; network, workers and chain store in memory.
+Everything that the rooms promise each other, without sockets and without torch."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from fl.jobs import Job, Result, TrainJob, run_job
+from ledger.genesis import Genesis
+from ledger.heights import model_height
+from ledger.store import MemoryStore
+from ledger.types import UpdateBody
+from node.limits import Limits
+from node.memory import MemoryNetwork
+from node.rounds import read_model
+from node.workers import WorkError
+from tests.node.helpers_shell import MemoryPeer, make_consortium
+from tests.node.helpers_tasks import LinearTask
+from tests.node.helpers_workers import until
+
+ROUNDS = 3
+QUICK = Limits(fetch_passes_max=2, backoff_min_s=0.01, backoff_max_s=0.02)
+
+
+@asynccontextmanager
+async def running(genesis: Genesis, folder: Path, indices: range = range(4)) -> AsyncIterator[list[MemoryPeer]]:
+    """Peers of a consortium, connected; an error that ended one is raised at the end."""
+    network = MemoryNetwork(QUICK)
+    peers = [MemoryPeer(genesis, index, network, folder / f"peer-{index}") for index in indices]
+    for peer in peers:
+        await peer.start()
+    try:
+        yield peers
+    finally:
+        for peer in peers:
+            await peer.stop()
+
+
+def end_of(genesis: Genesis) -> int:
+    return model_height(genesis.params.round_length, genesis.params.rounds_max - 1)
+
+
+async def learn(peers: list[MemoryPeer]) -> None:
+    """Until every peer has the last model on disk."""
+    await until(lambda: all(peer.height == end_of(peer.genesis) and peer.core.is_ready for peer in peers))
+    await until(lambda: all(peer.shell.workroom.owed == 0 for peer in peers))
+
+
+def check_equal(peers: list[MemoryPeer]) -> None:
+    """Same tip, same state root, same bytes of every model; nothing is left of the work."""
+    assert len({peer.core.state.last_hash for peer in peers}) == 1
+    assert len({peer.core.state.root() for peer in peers}) == 1
+    for round in range(ROUNDS):
+        height = model_height(peers[0].genesis.params.round_length, round)
+        refs = {read_model(peer.chain, height).model for peer in peers}
+        assert len({peer.blobs.read(refs.copy().pop().blob) for peer in peers}) == 1
+    for peer in peers:
+        assert not list((peer.folder / "work").glob("*.part"))
+        assert peer.shell.history.faults == {}
+
+
+def score_of(peer: MemoryPeer, round: int) -> float:
+    """How good the model that the open round `round` started from is."""
+    from fl.tensors import decode_tensors
+
+    height = peer.genesis.params.round_length * round
+    data = peer.blobs.read(read_model(peer.chain, height).model.blob)
+    return LinearTask(shard=99).evaluate(decode_tensors(data)).score
+
+
+async def test_a_small_network_learns_and_all_models_are_byte_equal(tmp_path: Path) -> None:
+    async with running(make_consortium(), tmp_path) as peers:
+        await learn(peers)
+        check_equal(peers)
+        scores = [score_of(peers[0], round) for round in range(ROUNDS + 1)]
+        assert scores == sorted(scores)
+        assert scores[-1] > scores[0] + 0.5
+        assert [line["accepted"] for line in peers[0].shell.history.rounds] == [3, 3, 3]
+
+
+async def test_a_committee_of_three_and_a_lossy_codec_free_round_agree_too(tmp_path: Path) -> None:
+    async with running(make_consortium(7, committee_size=3, round_length=5), tmp_path, range(7)) as peers:
+        await learn(peers)
+        check_equal(peers)
+
+
+async def test_a_stopped_peer_comes_back_from_its_disk_and_takes_part_again(tmp_path: Path) -> None:
+    genesis = make_consortium(rounds_max=ROUNDS, round_deadline_ms=1_000)
+    async with running(genesis, tmp_path) as peers:
+        await until(lambda: peers[0].height >= genesis.params.round_length)
+        gone = peers[0]
+        await gone.stop()
+        peers[0] = MemoryPeer(genesis, 0, gone.network, gone.folder, gone.store)
+        await peers[0].start()
+        await learn(peers)
+        check_equal(peers)
+
+
+async def test_a_peer_without_data_syncs_and_derives_every_model(tmp_path: Path) -> None:
+    """Y1: a genesis member that comes late."""
+    genesis = make_consortium(round_deadline_ms=500)
+    async with running(genesis, tmp_path, range(3)) as peers:
+        await until(lambda: all(peer.height == end_of(genesis) and peer.core.is_ready for peer in peers))
+        late = MemoryPeer(genesis, 3, peers[0].network, tmp_path / "peer-3")
+        await late.start()
+        peers.append(late)
+        await learn(peers)
+        check_equal(peers)
+
+
+async def test_what_a_crash_left_underived_is_derived_after_the_restart(tmp_path: Path) -> None:
+    """A3: the chain is ahead of the models; the updates are fetched again."""
+    genesis = make_consortium()
+    async with running(genesis, tmp_path) as peers:
+        await learn(peers)
+        gone = peers.pop()
+        await gone.stop()
+        again = MemoryPeer(genesis, 3, gone.network, tmp_path / "another-disk", gone.store)
+        assert [order.round for order in again.owed] == [0, 1, 2]
+        await again.start()
+        peers.append(again)
+        await learn(peers)
+        check_equal(peers)
+
+
+async def test_a_restarted_peer_whose_aggregate_differs_halts(tmp_path: Path) -> None:
+    """A3: "a faulty machine, or more than a third of the voters lied"."""
+    from node.errors import ExitCode, NodeError
+
+    genesis = make_consortium()
+    async with running(genesis, tmp_path) as peers:
+        await learn(peers)
+        gone = peers.pop()
+        await gone.stop()
+
+        def broken(job: Job) -> Result:
+            result = run_job(LinearTask(), job)
+            from fl.jobs import AggregateJob
+            from fl.tensors import decode_tensors, encode_tensors
+
+            if isinstance(job, AggregateJob):
+                output = Path(job.output_path)
+                model = decode_tensors(output.read_bytes())
+                output.write_bytes(encode_tensors({name: array + 1 for name, array in model.items()}))
+            return result
+
+        again = MemoryPeer(genesis, 3, gone.network, tmp_path / "another-disk", gone.store, broken)
+        await again.start()
+        assert again.task is not None
+        await until(again.task.done)
+        with pytest.raises(NodeError, match="A3") as error:
+            await again.stop()
+        assert error.value.exit_code is ExitCode.FAULTY_MACHINE
+
+
+async def test_a_round_goes_on_without_a_trainer_whose_task_fails(tmp_path: Path) -> None:
+    """R6: the close lists it with `none`."""
+    genesis = make_consortium(rounds_max=1, round_deadline_ms=500)
+    network = MemoryNetwork(QUICK)
+
+    def failing(job: Job) -> Result:
+        if isinstance(job, TrainJob):
+            raise WorkError("task", "a bug of the task")
+        return run_job(LinearTask(), job)
+
+    peers = [MemoryPeer(genesis, index, network, tmp_path / f"peer-{index}") for index in range(4)]
+    trainer = peers[0].core.state.round.trainers[0]
+    place = next(index for index, peer in enumerate(peers) if peer.me == trainer)
+    peers[place].log.close()
+    peers[place] = MemoryPeer(genesis, place, network, tmp_path / f"peer-{place}", train=failing)
+    for peer in peers:
+        await peer.start()
+    try:
+        await learn(peers)
+        assert len({peer.core.state.last_hash for peer in peers}) == 1
+        blocks = [peers[0].chain.store.block(height) for height in range(1, 4)]
+        accepted = {block.body.offer.trainer for block in blocks if block and isinstance(block.body, UpdateBody)}
+        assert accepted == set(peers[0].core.state.round.trainers) - {trainer} or trainer not in accepted
+        assert peers[0].shell.history.rounds[0]["empty"] == 1
+    finally:
+        for peer in peers:
+            await peer.stop()
+
+
+async def test_a_disk_that_fills_up_ends_one_peer_and_no_other(tmp_path: Path) -> None:
+    import errno
+
+    from ledger.state import State
+    from ledger.types import Block, Certificate
+    from node.errors import ExitCode, NodeError
+
+    class FullStore(MemoryStore):
+        def append(self, blocks: tuple[Block, ...], certificate: Certificate | None, state: State) -> None:
+            if state.height > 1:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            super().append(blocks, certificate, state)
+
+    genesis = make_consortium(rounds_max=1, round_deadline_ms=500)
+    network = MemoryNetwork(QUICK)
+    full = MemoryPeer(genesis, 0, network, tmp_path / "peer-0", FullStore())
+    others = [MemoryPeer(genesis, index, network, tmp_path / f"peer-{index}") for index in range(1, 4)]
+    for peer in (full, *others):
+        await peer.start()
+    try:
+        assert full.task is not None
+        await until(full.task.done)
+        with pytest.raises(NodeError) as error:
+            await full.stop()
+        assert error.value.exit_code is ExitCode.DISK_FULL
+        await until(lambda: all(peer.height == end_of(genesis) for peer in others))
+    finally:
+        for peer in others:
+            await peer.stop()
