@@ -30,7 +30,7 @@ ENV FEDCHAIN_HOME=/home/fedchain/home PYTHONUNBUFFERED=1
 EXPOSE 7000
 
 # `status` asks the peer's API, which listens inside the container only.
-HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 \
+HEALTHCHECK --interval=30s --timeout=15s --start-period=60s --retries=3 \
     CMD ["fedchain-node", "status", "--json"]
 
 STOPSIGNAL SIGTERM

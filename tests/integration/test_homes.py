@@ -14,7 +14,7 @@ from node.home import Home
 from tests.integration.conftest import MakeNetwork
 from tests.integration.helpers_chain import assert_one_history, read_blocks
 from tests.integration.helpers_network import Network
-from tests.integration.helpers_processes import children_of, run_command, start_command, tail, wait_for
+from tests.integration.helpers_processes import children_of, is_running, run_command, start_command, tail, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -216,14 +216,13 @@ def test_a_home_starts_and_stops_with_the_real_command_alone(learned: Network, t
     try:
         height = max(learned.heights()) + K
         wait_for("height of the real peer", lambda: _height(learned) >= height, 60, lambda: tail(log))
-        children = children_of(process.pid)
-        assert children, "training runs in processes of their own"
+        children = wait_for("worker of its own", lambda: children_of(process.pid) or None, 30, lambda: tail(log))
         process.terminate()
         assert process.wait(20) == ExitCode.OK, tail(log)
     finally:
         process.kill()
         process.wait()
-    wait_for("end of the workers", lambda: not any(children_of(pid) or _alive(pid) for pid in children), 10)
+    wait_for("end of the workers", lambda: not any(is_running(pid) for pid in children), 10)
     assert learned.stop() == [ExitCode.OK] * (PEERS - 1)
     assert_one_history([learned.home(at) for at in learned.all])
 
@@ -232,8 +231,3 @@ def _height(net: Network) -> int:
     status = net.status(0)
     return int(status["height"]) if status else -1
 
-
-def _alive(pid: int) -> bool:
-    from tests.integration.helpers_processes import is_running
-
-    return is_running(pid)

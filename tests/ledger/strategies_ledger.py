@@ -5,7 +5,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
 
-from ledger.codec import Bytes, Choice, Int, Items, Record, Text
+from ledger.codec import Bytes, Choice, Int, Items, MaybeBytes, Record, Text
 from ledger.merkle import Proof, Sibling
 from ledger.state import Accepted, Listed, Member, RoundState, State
 from ledger.types import (
@@ -64,6 +64,8 @@ def _of_rule(base: Any, rule: Any) -> st.SearchStrategy[Any]:
         low = rule.size if rule.low is None else rule.low
         size = rule.size if rule.low is None else max(low, min(rule.size, BYTES_DRAWN_MAX))
         return st.binary(min_size=low, max_size=size)
+    if isinstance(rule, MaybeBytes):
+        return st.one_of(st.just(b""), st.binary(min_size=rule.size, max_size=rule.size))
     if isinstance(rule, Text):
         return st.text(PRINTABLE, max_size=min(rule.size, 8))
     if isinstance(rule, Choice):

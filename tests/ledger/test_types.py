@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ledger.codec import CodecError
 from ledger.keys import digest, public_bytes
 from ledger.types import (
     NO_HASH,
@@ -199,3 +200,11 @@ def test_a_list_of_keys_is_hashed_in_its_order_and_for_its_purpose() -> None:
     keys = (b"\x01" * 32, b"\x02" * 32)
     make: Callable[..., bytes] = keys_hash
     assert len({make("voters", keys), make("voters", keys[::-1]), make("committee", keys), make("voters", ())}) == 4
+
+
+@pytest.mark.parametrize("size", [1, 31, 33])
+def test_a_vote_names_a_whole_hash_or_nothing(size: int) -> None:
+    # S5: one encoding for "nil", and none for half a hash
+    vote = Vote(bytes(32), 1, 0, 1, 0, bytes(size), bytes(32))
+    with pytest.raises(CodecError, match="last_hash: expected 0 or 32 bytes"):
+        vote.encode()

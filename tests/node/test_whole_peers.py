@@ -1,17 +1,21 @@
 """Whole peers in one process: real cores, signers, logs, blobs and jobs; network, workers and chain store in memory.
 Everything that the rooms promise each other, without sockets and without torch."""
 
+import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from fl.jobs import Job, Result, TrainJob, run_job
+from fl.jobs import AggregateJob, Job, Result, TrainJob, run_job
+from fl.tensors import decode_tensors, encode_tensors
 from ledger.genesis import Genesis
 from ledger.heights import model_height
+from ledger.state import State
 from ledger.store import MemoryStore
-from ledger.types import UpdateBody
+from ledger.types import Block, Certificate, UpdateBody
+from node.errors import ExitCode, NodeError
 from node.limits import Limits
 from node.memory import MemoryNetwork
 from node.rounds import read_model
@@ -22,6 +26,15 @@ from tests.node.helpers_workers import until
 
 ROUNDS = 3
 QUICK = Limits(fetch_passes_max=2, backoff_min_s=0.01, backoff_max_s=0.02)
+
+
+class FullStore(MemoryStore):
+    """A chain store with room for #0 and #1."""
+
+    def append(self, blocks: tuple[Block, ...], certificate: Certificate | None, state: State) -> None:
+        if state.height > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().append(blocks, certificate, state)
 
 
 @asynccontextmanager
@@ -63,8 +76,6 @@ def check_equal(peers: list[MemoryPeer]) -> None:
 
 def score_of(peer: MemoryPeer, round: int) -> float:
     """How good the model that the open round `round` started from is."""
-    from fl.tensors import decode_tensors
-
     height = peer.genesis.params.round_length * round
     data = peer.blobs.read(read_model(peer.chain, height).model.blob)
     return LinearTask(shard=99).evaluate(decode_tensors(data)).score
@@ -80,7 +91,7 @@ async def test_a_small_network_learns_and_all_models_are_byte_equal(tmp_path: Pa
         assert [line["accepted"] for line in peers[0].shell.history.rounds] == [3, 3, 3]
 
 
-async def test_a_committee_of_three_and_a_lossy_codec_free_round_agree_too(tmp_path: Path) -> None:
+async def test_a_larger_committee_agrees_on_the_same_bytes_too(tmp_path: Path) -> None:
     async with running(make_consortium(7, committee_size=3, round_length=5), tmp_path, range(7)) as peers:
         await learn(peers)
         check_equal(peers)
@@ -127,8 +138,6 @@ async def test_what_a_crash_left_underived_is_derived_after_the_restart(tmp_path
 
 async def test_a_restarted_peer_whose_aggregate_differs_halts(tmp_path: Path) -> None:
     """A3: "a faulty machine, or more than a third of the voters lied"."""
-    from node.errors import ExitCode, NodeError
-
     genesis = make_consortium()
     async with running(genesis, tmp_path) as peers:
         await learn(peers)
@@ -137,9 +146,6 @@ async def test_a_restarted_peer_whose_aggregate_differs_halts(tmp_path: Path) ->
 
         def broken(job: Job) -> Result:
             result = run_job(LinearTask(), job)
-            from fl.jobs import AggregateJob
-            from fl.tensors import decode_tensors, encode_tensors
-
             if isinstance(job, AggregateJob):
                 output = Path(job.output_path)
                 model = decode_tensors(output.read_bytes())
@@ -177,7 +183,8 @@ async def test_a_round_goes_on_without_a_trainer_whose_task_fails(tmp_path: Path
         assert len({peer.core.state.last_hash for peer in peers}) == 1
         blocks = [peers[0].chain.store.block(height) for height in range(1, 4)]
         accepted = {block.body.offer.trainer for block in blocks if block and isinstance(block.body, UpdateBody)}
-        assert accepted == set(peers[0].core.state.round.trainers) - {trainer} or trainer not in accepted
+        assert len(accepted) == 2
+        assert trainer not in accepted
         assert peers[0].shell.history.rounds[0]["empty"] == 1
     finally:
         for peer in peers:
@@ -185,18 +192,6 @@ async def test_a_round_goes_on_without_a_trainer_whose_task_fails(tmp_path: Path
 
 
 async def test_a_disk_that_fills_up_ends_one_peer_and_no_other(tmp_path: Path) -> None:
-    import errno
-
-    from ledger.state import State
-    from ledger.types import Block, Certificate
-    from node.errors import ExitCode, NodeError
-
-    class FullStore(MemoryStore):
-        def append(self, blocks: tuple[Block, ...], certificate: Certificate | None, state: State) -> None:
-            if state.height > 1:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            super().append(blocks, certificate, state)
-
     genesis = make_consortium(rounds_max=1, round_deadline_ms=500)
     network = MemoryNetwork(QUICK)
     full = MemoryPeer(genesis, 0, network, tmp_path / "peer-0", FullStore())
