@@ -54,6 +54,7 @@ class Bare:
         self.sizes = {PROPOSAL: proposal_bytes, PREVOTE: vote_bytes, PRECOMMIT: vote_bytes}
         self.log = os.open(self.home.data / "bare.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self.sockets: list[Socket] = []
+        self.is_connected = asyncio.Event()
         self.inbox: asyncio.Queue[bytes] = asyncio.Queue()
         self.batch = 0
         self.waiting: dict[int, list[bytes]] = {}
@@ -145,7 +146,10 @@ class Bare:
     # ------------------------------------------------------------------------------------------------- the connections
 
     async def read(self, socket: Socket) -> None:
-        """Until the connection ends."""
+        """Count the connection in and take its messages until it ends."""
+        self.sockets.append(socket)
+        if len(self.sockets) == self.n - 1:
+            self.is_connected.set()
         async for message in socket:
             if message.type is aiohttp.WSMsgType.BINARY:
                 self.inbox.put_nowait(message.data)
@@ -153,7 +157,6 @@ class Bare:
     async def accept(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(compress=False, max_msg_size=0)
         await socket.prepare(request)
-        self.sockets.append(socket)
         await self.read(socket)
         return socket
 
@@ -165,7 +168,6 @@ class Bare:
                 break
             except (OSError, aiohttp.ClientError):
                 await asyncio.sleep(DIAL_PAUSE_S)
-        self.sockets.append(socket)
         await self.read(socket)
 
     async def serve(self, result: Path) -> None:
@@ -181,8 +183,7 @@ class Bare:
         async with aiohttp.ClientSession() as session:
             others = [member.endpoint for member in self.genesis.members[self.me + 1 :]]
             links = [asyncio.create_task(self.dial(session, endpoint)) for endpoint in others]
-            while len(self.sockets) < self.n - 1:
-                await asyncio.sleep(DIAL_PAUSE_S)
+            await self.is_connected.wait()
             await self.run()
             sizes = {"proposal": [self.sizes[PROPOSAL]], "vote": [self.sizes[PREVOTE]]}
             write_result(result, self.times_s, self.counted, self.cpu_s[1] - self.cpu_s[0], sizes)

@@ -14,7 +14,9 @@ def run(options: Options) -> Section:
     rounds, seeds = (3, SEEDS[:1]) if options.quick else (10, SEEDS)
     runs = []
     for seed in seeds:
-        given = f"--peers 8 --committee 4 --round-length 5 --rounds {rounds} --task digits --partition iid --seed {seed}"
+        given = (
+            f"--peers 8 --committee 4 --round-length 5 --rounds {rounds} --task digits --partition iid --seed {seed}"
+        )
         runs.append(run_testnet(options.work / f"digits-{seed}", given.split(), LIMIT_S))
     accuracies = [run.totals["accuracy"] for run in runs]
     figures = (

@@ -9,6 +9,7 @@ import asyncio
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import uvloop
@@ -33,7 +34,6 @@ from node.workers import WorkerPool, WorkerSettings
 from node.workroom import Training, Workroom
 
 TAG_AT = 2  # a frame is the array [version, tag, ...]: its third byte is the tag
-POLL_S = 0.05
 
 
 class TimedChain(Chain):
@@ -44,6 +44,7 @@ class TimedChain(Chain):
         self.times_s: list[float] = []
         self.cpu_s: list[float] = []
         self.counted = (warm_up, batches)
+        self.on_done: Callable[[], object] = lambda: None
 
     def commit(self, batch: FinalBatch, state: State) -> None:
         """In the shell's disk thread, after the synced write."""
@@ -51,10 +52,8 @@ class TimedChain(Chain):
         self.times_s.append(time.monotonic())
         if len(self.times_s) in self.counted:
             self.cpu_s.append(time.process_time())
-
-    @property
-    def is_done(self) -> bool:
-        return len(self.cpu_s) == len(self.counted)
+            if len(self.cpu_s) == len(self.counted):
+                self.on_done()
 
 
 class CountingTransport(TlsTransport):
@@ -103,8 +102,8 @@ async def serve(opened: Opened, chain: TimedChain, result: Path) -> None:
     shell.workroom = QuietRoom(*work, transport.connected, shell.post, shell.fail)
     shell.follower = Follower(transport, shell.post, lambda: core.state.height, lambda: 0)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, shell.stop)
-    await transport.start(shell)
     reporter = asyncio.create_task(report(chain, transport, result))
+    await transport.start(shell)
     try:
         await shell.run([])
     finally:
@@ -118,8 +117,9 @@ async def serve(opened: Opened, chain: TimedChain, result: Path) -> None:
 
 async def report(chain: TimedChain, transport: CountingTransport, result: Path) -> None:
     """Write the figures when there are enough."""
-    while not chain.is_done:
-        await asyncio.sleep(POLL_S)
+    done, loop = asyncio.Event(), asyncio.get_running_loop()
+    chain.on_done = lambda: loop.call_soon_threadsafe(done.set)
+    await done.wait()
     sizes = {"proposal": transport.sizes.get(ProposedBatch.TAG, []), "vote": transport.sizes.get(Vote.TAG, [])}
     write_result(result, chain.times_s, chain.counted, chain.cpu_s[1] - chain.cpu_s[0], sizes)
 

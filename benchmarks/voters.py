@@ -55,7 +55,9 @@ def make_homes(folder: Path, voters: int, rounds: int) -> tuple[Path, ...]:
     model.write_bytes(encode_tensors({"x": np.zeros(1, np.float32)}))
     ref = file_ref(model)
     params = plan.make_params(shared_test_set=False)
-    draft = make_draft(CHAIN, time.time_ns() // 1_000_000, params, GenesisModel(blob=ref.blob, size=ref.size, task=TASK))
+    draft = make_draft(
+        CHAIN, time.time_ns() // 1_000_000, params, GenesisModel(blob=ref.blob, size=ref.size, task=TASK)
+    )
     for card, place in zip(cards, places, strict=True):
         draft = draft.with_member(card, place.name)
     genesis = draft.check(str(document))

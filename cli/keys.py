@@ -7,12 +7,10 @@ import typer
 
 from cli.options import HomeOption, JsonOption
 from cli.output import print_json, print_table, say
-from consensus.signer import Identity, WalEntry
 from node.errors import ExitCode, NodeError
 from node.home import Home
-from node.keyfiles import NAME_CHARS_MAX, KeyFolder, PublicKeys, new_keys
+from node.keyfiles import NAME_CHARS_MAX, new_keys
 from node.member_card import CARD_NAME, MemberCard, load_card, make_card, save_card
-from node.signer_log import SignerLog
 
 app = typer.Typer()
 
@@ -66,9 +64,8 @@ def create_member(home: Home, name: str, organisation: str, endpoint: str, chain
     if not 0 < len(name) <= NAME_CHARS_MAX:
         raise NodeError(ExitCode.KEYS, f"--name must have 1 to {NAME_CHARS_MAX} characters, not {len(name)}")
     files = home.keys
-    public = new_keys(files.folder, name)
+    new_keys(files.folder, name)
     try:
-        _begin_signer_state(files, public)
         card = make_card(files, name, organisation, endpoint, chain, beacon_links)
         save_card(files.folder / CARD_NAME, card)
     except NodeError:
@@ -76,16 +73,6 @@ def create_member(home: Home, name: str, organisation: str, endpoint: str, chain
             path.unlink(missing_ok=True)
         raise
     return card
-
-
-def _begin_signer_state(files: KeyFolder, public: PublicKeys) -> None:
-    """The log's first record says whose promises follow (A5)."""
-    log, records = SignerLog.open(files.signer_state)
-    try:
-        if not records:
-            log.append([WalEntry(Identity(public.member)).encode()])
-    finally:
-        log.close()
 
 
 def load_member(home: Home) -> MemberCard:

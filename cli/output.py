@@ -1,8 +1,10 @@
 """What people see: lines and tables through rich, or JSON for scripts."""
 
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Final
 
 from rich.box import SIMPLE_HEAD
@@ -51,6 +53,14 @@ def make_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
     """`make_table`, on stdout."""
     make_console().print(make_table(columns, rows, title))
+
+
+def program() -> str:
+    """How this program is called from here: by its name where that is on PATH, by its file otherwise."""
+    if shutil.which("fedchain-node"):
+        return "fedchain-node"
+    called = Path(sys.argv[0])
+    return str(called) if called.name == "fedchain-node" else f"{sys.executable} -m cli.main"
 
 
 def short(value: bytes) -> str:

@@ -35,8 +35,10 @@ def run_testnet(plan: Plan, *, replace: bool = False, json_path: Path | None = N
     prepare_folder(plan.home, replace)
     with _ending_signals(), _fork_server(plan) as server:
         net = _make(plan, server)
-        running = start_peers(net.peers, server.socket_path)
+        running: list[RunningPeer] = []
         try:
+            with _signals_held():
+                running += start_peers(net.peers, server.socket_path)
             _run(plan, net, running, server, started_s, json_path)
             if keep_serving:
                 _serve(net)
@@ -58,6 +60,16 @@ def _ending_signals() -> Iterator[None]:
     finally:
         for number, handler in before:
             signal.signal(number, handler)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """A fork runs callbacks in which an exception is lost, and the Ctrl-C with it: it comes after this instead."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

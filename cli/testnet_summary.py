@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.drafts import write_text
-from cli.output import make_console, print_table, say
+from cli.output import make_console, print_table, program, say
 from cli.testnet_display import rounds_table
 from cli.testnet_homes import Net
 from cli.testnet_plan import Plan
@@ -131,9 +131,9 @@ def print_end(plan: Plan, net: Net, outcome: Outcome, costs: Costs, model: Path)
 
 def _next_commands(net: Net, model: Path) -> Sequence[tuple[str, str]]:
     first = net.peers[0].home.path
-    bundle = model.with_suffix(".bundle")
+    bundle, call = model.with_suffix(".bundle"), program()
     return (
-        ("audit a peer's chain", f"fedchain-node chain verify --home {first}"),
-        ("prove where the model is from", f"fedchain-node model export --home {first} --out {model} --bundle {bundle}"),
-        ("start a peer again", f"fedchain-node start --home {first}"),
+        ("audit a peer's chain", f"{call} chain verify --home {first}"),
+        ("prove where the model is from", f"{call} model export --home {first} --out {model} --bundle {bundle}"),
+        ("start a peer again", f"{call} start --home {first}"),
     )

@@ -44,20 +44,34 @@ def make_seed(seed: int, shard: int, round: int) -> int:
 
 
 def train(module: nn.Module, epochs: Iterable[Batches], lr: float, momentum: float) -> tuple[int, float]:
-    """Train in place with SGD on cross-entropy; return (samples of an epoch, mean loss of the last epoch)."""
-    optimiser = torch.optim.SGD(module.parameters(), lr=lr, momentum=momentum, fused=True)
+    """Train in place with SGD on cross-entropy; return (samples of an epoch, mean loss of the last epoch).
+
+    The step is torch.optim.SGD's, written out: that class' constructor imports all of torch._dynamo, 800 modules
+    and 0.9 CPU-seconds that training never uses.
+    """
+    params = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    velocities = [torch.zeros_like(parameter) for parameter in params]
     module.train()
     samples, loss_sum = 0, torch.zeros(())
     for batches in epochs:
         samples, loss_sum = 0, torch.zeros(())
         for inputs, labels in batches:
-            optimiser.zero_grad(set_to_none=True)
             loss = functional.cross_entropy(module(inputs), labels)
-            loss.backward()
-            optimiser.step()
+            _step(params, velocities, torch.autograd.grad(loss, params, allow_unused=True), lr, momentum)
             samples += len(labels)
             loss_sum += loss.detach() * len(labels)
     return samples, float(loss_sum) / max(samples, 1)
+
+
+@torch.no_grad()
+def _step(
+    params: list[nn.Parameter], velocities: list[Tensor], grads: tuple[Tensor | None, ...], lr: float, momentum: float
+) -> None:
+    """v = momentum * v + grad; w = w - lr * v. A parameter that the loss does not depend on stays."""
+    for parameter, velocity, grad in zip(params, velocities, grads, strict=True):
+        if grad is not None:
+            velocity.mul_(momentum).add_(grad)
+            parameter.sub_(velocity, alpha=lr)
 
 
 @torch.inference_mode()

@@ -62,13 +62,10 @@ class Follower:
     async def _run(self, member: bytes, height: int) -> None:
         first = height
         try:
-            while batches := await self._fetch(member, height):
+            while await self._taken(height - 1) and (batches := await self._fetch(member, height)):
                 for batch in batches:
                     self._post(Synced(member, batch))
-                last = batches[-1].blocks[-1].height
-                if not await self._taken(last):
-                    break
-                height = last + 1
+                height = batches[-1].blocks[-1].height + 1
         except FetchError as error:
             log.debug("sync broke off", member=member[:4], height=height, reason=str(error))
         finally:

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+from consensus.signer import Identity, WalEntry
 from ledger.keys import public_bytes
 from node import signer_log
 from node.errors import ExitCode, NodeError, disk_error
@@ -67,8 +68,8 @@ class PublicKeys:
     certificate: bytes
 
 
-def new_keys(folder: Path, name: str, first_records: Sequence[bytes] = ()) -> PublicKeys:
-    """Make both keys, the certificate and the signer's state with `first_records` (A5), or nothing at all.
+def new_keys(folder: Path, name: str) -> PublicKeys:
+    """Make both keys, the certificate, and the signer's state that begins with the member key (A5), or nothing at all.
 
     Raises `NodeError` KEYS when one of the files exists already, or the folder cannot be written.
     """
@@ -81,8 +82,9 @@ def new_keys(folder: Path, name: str, first_records: Sequence[bytes] = ()) -> Pu
     member, transport = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
     certificate = make_certificate(transport, name, public_bytes(member))
     pem = certificate.public_bytes(Encoding.PEM)
+    identity = WalEntry(Identity(public_bytes(member))).encode()
     steps: list[tuple[Path, Callable[[], None]]] = [
-        (files.signer_state, partial(signer_log.create, files.signer_state, first_records)),
+        (files.signer_state, partial(signer_log.create, files.signer_state, [identity])),
         (files.transport_key, partial(_write_new, files.transport_key, _pem(transport))),
         (files.transport_certificate, partial(_write_new, files.transport_certificate, pem)),
         (files.member_key, partial(_write_new, files.member_key, _pem(member))),

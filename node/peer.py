@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from consensus.core import Core
-from consensus.signer import Identity, Signer, SignerError, SignerState, WalEntry
+from consensus.signer import Signer, SignerError, SignerState, WalEntry
 from fl.aggregation import check_golden_vectors
 from fl.aggregation.golden import GoldenVectorError
 from ledger.blobs import BlobStore, file_ref
@@ -32,7 +32,7 @@ from node.exchange import BlobExchange
 from node.following import Follower
 from node.forkserver_process import choose_socket_path
 from node.home import Home
-from node.keyfiles import load_member_key
+from node.keyfiles import load_member_key, load_public
 from node.logs import get_log, setup_logging
 from node.reporting import Reporter
 from node.rounds import get_obligations, has_whole, read_model
@@ -62,11 +62,6 @@ class Opened:
     blobs: BlobStore
 
 
-def first_records(public: bytes) -> list[bytes]:
-    """What the signer's log of a new key begins with (A5)."""
-    return [WalEntry(Identity(public)).encode()]
-
-
 def _open_genesis(home: Home) -> Genesis:
     try:
         return load_genesis(home.genesis)
@@ -83,6 +78,12 @@ def _open_signer(home: Home, genesis: Genesis, stack: ExitStack) -> tuple[Signer
             ExitCode.GENESIS,
             f"{home.genesis}: the key of this home ({public.hex()[:16]}...) is no member of chain {genesis.chain!r}. "
             "Use the genesis.json that names it, or have it added before the chain starts",
+        )
+    if load_public(home.keys).certificate != member.certificate:
+        raise NodeError(
+            ExitCode.KEYS,
+            f"{home.keys.transport_certificate}: genesis names another certificate for {member.name!r}: nobody "
+            "would let this peer in. Restore the certificate and transport key that were on its card",
         )
     signer_log, data = SignerLog.open(home.keys.signer_state)
     stack.callback(signer_log.close)
@@ -183,7 +184,7 @@ async def serve(opened: Opened, worker_socket: Path | None = None) -> None:
         WorkerSettings(
             config.task.name,
             config.task.settings,
-            shared or choose_socket_path(home.work),
+            shared or _own_socket(home),
             start_server=shared is None,
             nice=config.worker.nice,
         )
@@ -228,6 +229,13 @@ async def serve(opened: Opened, worker_socket: Path | None = None) -> None:
             await transport.stop()
             await workers.close()
     log.info("peer stopped", height=chain.state.height)
+
+
+def _own_socket(home: Home) -> Path:
+    try:
+        return choose_socket_path(home.work)
+    except OSError as error:
+        raise NodeError(ExitCode.CONFIG, str(error)) from error
 
 
 def _final_model(chain: Chain, round: int) -> BlobRef:

@@ -60,9 +60,15 @@ class Reporter:
             cpu_s=mine.cpu_s + self._workers.usage().cpu_s,
             rss_mb=mine.rss_mb,
             loop_stall_max_ms=self._stall.max_ms,
-            faults=dict(self._shell.history.faults),
+            faults=self._faults(sum(item.faults for item in stats)),
             last_rounds=list(self._shell.history.rounds),
         )
+
+    def _faults(self, total: int) -> dict[str, int]:
+        """By the rule that was broken; what the transport found by itself, such as a torn frame, is `connection`."""
+        found = self._shell.history.faults
+        rest = total - found.total()
+        return {**found, "connection": rest} if rest > 0 else dict(found)
 
     def _phase(self) -> str:
         core = self._shell.core

@@ -74,6 +74,8 @@ class Shell:
         self._error: NodeError | None = None
         self.workroom: Workroom
         self.follower: Follower
+        self.post(Started())  # the first event, also where a peer connects before `run`
+        self._guard()
 
     # ------------------------------------------------------------------------------------------------- the one loop
 
@@ -96,7 +98,6 @@ class Shell:
         """Take events until `stop`; `owed` are models that a restart found underived (A3)."""
         for order in owed:
             self.workroom.aggregate(order)
-        self.post(Started())
         try:
             while not self._stopping:
                 await self._wake.wait()

@@ -62,6 +62,7 @@ class Workroom:
         self._tasks: dict[asyncio.Task[None], int] = {}
         self._model_came = asyncio.Event()
         self._number = 0
+        self._abandoned: list[Path] = []
 
     @property
     def owed(self) -> int:
@@ -210,8 +211,14 @@ class Workroom:
         """Where a worker writes; nothing stays there. What a killed process leaves is removed at the next start."""
         self._number += 1
         path = self._folder / f"{name}-{self._number}.part"
+        for old in self._abandoned:
+            old.unlink(missing_ok=True)
+        self._abandoned.clear()
         try:
             yield path
+        except asyncio.CancelledError:
+            self._abandoned.append(path)  # its worker is being killed, and may have written once more
+            raise
         finally:
             path.unlink(missing_ok=True)
 

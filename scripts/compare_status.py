@@ -1,13 +1,23 @@
-"""Reads one peer's status as JSON a line, prints a table, and fails unless all agree on one tip and state root."""
+"""Reads the statuses of several peers as JSON, prints a table, and fails unless all agree on tip and state root."""
 
 import json
 import sys
+from collections.abc import Iterator
 from typing import Any
+
+
+def read_values(text: str) -> Iterator[dict[str, Any]]:
+    """The JSON objects in `text`, whatever white space is between them."""
+    decoder = json.JSONDecoder()
+    while text := text.lstrip():
+        value, end = decoder.raw_decode(text)
+        text = text[end:]
+        yield value
 
 
 def main(peers: int) -> int:
     """0 where all `peers` statuses are there and equal in height, tip and state root."""
-    statuses: list[dict[str, Any]] = [json.loads(line) for line in sys.stdin if line.strip().startswith("{")]
+    statuses = list(read_values(sys.stdin.read()))
     head = f"{'peer':<8} {'height':>6} {'round':>5} {'connected':>9} {'rss MB':>7} {'sent MB':>8}"
     print(f"{head}  {'tip':<16}  state root")
     for item in statuses:

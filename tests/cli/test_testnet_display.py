@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from cli.output import program
 from cli.testnet_display import LiveDisplay, PlainDisplay
 from cli.testnet_homes import Net, PeerHome
 from cli.testnet_plan import Plan
@@ -122,5 +123,6 @@ def test_the_end_names_the_model_and_three_commands(tmp_path: Path, capsys: pyte
     print_end(plan, net, outcome(net), Costs(1.0, 2.0, 3.0), tmp_path / "model.safetensors")
     out = capsys.readouterr().out
     assert f"Final model: {tmp_path / 'model.safetensors'}" in out
-    assert out.count("fedchain-node ") == 3
+    assert out.count(f" --home {tmp_path / 'hospital-1'}") == 3
+    assert out.count(f"{program()} ") == 3
     assert "All 2 peers agree" in out

@@ -208,4 +208,3 @@ class Cluster:
     def run_to_round(self, round: int, limit_ms: int = 600_000) -> int:
         """Run until `round` is open everywhere (H2)."""
         return self.run_to_height(self.params.round_length * round, limit_ms)
-

@@ -1,4 +1,4 @@
-"""One member of the cluster: a production core on a disk that survives crashes, performing effects one after another."""
+"""One member of the cluster: a production core on a disk that survives crashes, doing one effect after another."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

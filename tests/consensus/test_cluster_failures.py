@@ -58,7 +58,7 @@ def test_kills_at_random_moments_lose_and_contradict_nothing(seed: int, loss: fl
     cluster.start()
 
     def kill() -> None:
-        up = [node for node in cluster.alive()]
+        up = cluster.alive()
         if len(up) > 5:
             victim = dice.choice(up)
             victim.crash()

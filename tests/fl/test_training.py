@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -50,6 +52,24 @@ def test_training_is_sgd_with_momentum() -> None:
                 p.sub_(lr * v)
     for name, array in to_tensors(module).items():
         np.testing.assert_allclose(array, to_tensors(twin)[name], rtol=1e-5, atol=1e-7)
+
+
+def test_a_parameter_that_the_loss_does_not_depend_on_stays() -> None:
+    module = make_line(0.3)
+    module.register_parameter("idle", nn.Parameter(torch.ones(2)))
+    train(module, [make_samples(8).batches(4)], 0.1, 0.9)
+    assert to_tensors(module)["idle"].tolist() == [1.0, 1.0]
+
+
+def test_training_does_not_import_the_compiler() -> None:
+    """torch._dynamo costs most of a second at every start of a fork server."""
+    code = (
+        "import sys, torch\n"
+        "from fl.training import train\n"
+        "train(torch.nn.Linear(1, 2), [[(torch.zeros(1, 1), torch.zeros(1, dtype=torch.int64))]], 0.1, 0.9)\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_training_learns_and_reports_the_loss_of_its_last_epoch() -> None:

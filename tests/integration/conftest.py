@@ -30,6 +30,6 @@ def network(machine: Machine, tmp_path: Path) -> Iterator[MakeNetwork]:
 
         def make(**fields: Any) -> Network:
             plan = Plan(home=tmp_path / "net", **{"rounds": ROUNDS_MANY, **fields})
-            return stack.enter_context(Network(machine, plan))
+            return stack.enter_context(Network.make(machine, plan))
 
         yield make

@@ -11,6 +11,9 @@ from typing import Any, Self
 
 from cli.testnet_homes import Net, PeerHome, choose_places, make_members, make_net
 from cli.testnet_plan import Plan
+from ledger.genesis import load_genesis
+from node.config import load_config
+from node.home import Home
 from tests.integration.helpers_processes import Machine, tail, wait_for
 
 ANSWER_LIMIT_S = 2.0
@@ -35,16 +38,28 @@ def ask_status(peer: PeerHome) -> Status | None:
 class Network:
     """Homes on disk and whichever of their peers run. Peers are told by their index, 0 to n-1."""
 
-    def __init__(self, machine: Machine, plan: Plan) -> None:
-        """Make the homes; nothing runs yet."""
+    def __init__(self, machine: Machine, net: Net) -> None:
+        self.machine = machine
+        self.net = net
+        self.params = net.genesis.params
+        self._pids: dict[int, int] = {}
+
+    @classmethod
+    def make(cls, machine: Machine, plan: Plan) -> Self:
+        """New homes, made as `fedchain-node testnet` makes them."""
         plan.check()
         plan.home.mkdir(parents=True, exist_ok=True)
         places = choose_places(plan)
-        self.plan = plan
-        self.machine = machine
-        self.net: Net = make_net(plan, places, make_members(plan, places), machine.socket)
-        self.params = self.net.genesis.params
-        self._pids: dict[int, int] = {}
+        return cls(machine, make_net(plan, places, make_members(plan, places), machine.socket))
+
+    @classmethod
+    def adopt(cls, machine: Machine, folder: Path) -> Self:
+        """The homes that a `testnet` command has left in `folder`."""
+        genesis = load_genesis(folder / "genesis.json")
+        homes = {member.name: Home(folder / member.name) for member in genesis.members}
+        apis = {name: f"http://{load_config(home.config).api.listen}" for name, home in homes.items()}
+        peers = [PeerHome(m.name, homes[m.name], m.member_key, apis[m.name]) for m in genesis.members]
+        return cls(machine, Net(folder, genesis, tuple(peers)))
 
     @property
     def all(self) -> range:

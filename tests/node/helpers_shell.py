@@ -2,7 +2,7 @@
 whole peers of real cores in one process."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -141,7 +141,14 @@ class NotedFollower(Follower):
 class Bench:
     """One shell on a bench: member 0 of `builder`'s consortium, with a scripted core and notes of what it does."""
 
-    def __init__(self, folder: Path, script: Callable[[Event], Sequence[Effect]], inbox: Inbox | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        script: Callable[[Event], Sequence[Effect]],
+        inbox: Inbox | None = None,
+        chain: Iterable[FinalBatch] = (),
+    ) -> None:
+        """`chain` are final batches that its disk holds already."""
         self.notes: list[str] = []
         self.builder = ChainBuilder()
         self.network = MemoryNetwork()
@@ -152,6 +159,8 @@ class Bench:
         log.notes = self.notes
         self.store = NotedStore(self.notes)
         self.chain = Chain(self.builder.genesis, self.store)
+        for batch in chain:
+            self.chain.import_batch(batch)
         self.blobs = BlobStore(folder / "blobs")
         self.core = ScriptedCore(self.builder.params, self.chain.state, signer, beacon_of(0, LINKS))
         self.core.script, self.core.seen = script, []
@@ -268,7 +277,8 @@ class MemoryPeer:
 
     @property
     def height(self) -> int:
-        return self.core.state.height
+        """Of the last block on disk; the core is ahead while one is written."""
+        return self.chain.state.height
 
     async def start(self) -> None:
         """Connect and run."""

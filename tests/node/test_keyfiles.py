@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
+from consensus.signer import Identity, WalEntry
 from ledger.keys import public_bytes
 from node import keyfiles
 from node.errors import ExitCode, NodeError
@@ -22,14 +23,14 @@ from node.signer_log import SignerLog
 
 
 def test_new_keys_are_whole_private_and_read_back(tmp_path: Path) -> None:
-    public = new_keys(tmp_path / "keys", "clinic-a", [b"first record"])
+    public = new_keys(tmp_path / "keys", "clinic-a")
     files = KeyFolder(tmp_path / "keys")
     assert load_public(files) == public
     assert public_bytes(load_member_key(files.member_key)) == public.member
     assert {stat.S_IMODE(path.stat().st_mode) for path in files.all()} == {0o600}
     log, records = SignerLog.open(files.signer_state)
     log.close()
-    assert records == [b"first record"]
+    assert [WalEntry.decode(record).record for record in records] == [Identity(public.member)]  # A5
 
 
 def test_member_key_and_transport_key_differ(tmp_path: Path) -> None:

@@ -409,6 +409,15 @@ async def test_the_first_event_is_the_start(tmp_path: Path) -> None:
         assert bench.core.seen == [Started()]
 
 
+async def test_the_start_comes_first_also_where_a_peer_connects_earlier(tmp_path: Path) -> None:
+    """The core has not taken up its own votes before it (A5)."""
+    bench = Bench(tmp_path, silent)
+    await bench.network.transport(PEER).start(Ear())
+    await bench.start()
+    await bench.stop()
+    assert bench.core.seen == [Started(), PeerUp(PEER)]
+
+
 # --------------------------------------------------------------------------------------------------------------- B4
 
 
@@ -448,17 +457,16 @@ async def test_an_update_is_served_to_the_committee_alone_until_its_slots_are_fi
 
 async def test_an_accepted_update_stays_guarded_after_a_restart_in_the_open_round(tmp_path: Path) -> None:
     """B4: the pool is empty then, but the chain already names the blob."""
-    bench = Bench(tmp_path, silent)
-    builder = ChainBuilder(store=bench.store)
+    builder = ChainBuilder()
     trainer = builder.trainers[0]
-    builder.append(builder.update_body(builder.offer(trainer)))
+    batch = builder.append(builder.update_body(builder.offer(trainer)))
+    bench = Bench(tmp_path, silent, chain=[batch])
     ref = bench.blobs.put_bytes(f"update 0 {builder.indices[trainer]}".encode())
-    bench.core.state = builder.state
-    await bench.start()
+    await bench.transport.start(bench.shell)  # not yet running, but serving
     try:
         outsider = next(member for member in builder.indices if member not in (*builder.committee, bench.me))
         assert await asks(bench, outsider, ref.blob) == "refused"
         if builder.committee[0] != bench.me:
             assert await asks(bench, builder.committee[0], ref.blob) == "served"
     finally:
-        await bench.stop()
+        await bench.close()
