@@ -27,21 +27,21 @@ def check(cluster: Cluster, liars: Collection[bytes] = (), doubles: Collection[b
 
 def check_chain(cluster: Cluster) -> dict[int, State]:
     """Re-derive the longest chain from genesis, models included; the states at the ends of its batches."""
+
+    def model_differs(state: State, block: Block) -> str | None:
+        """R7: the final model is the aggregate of what was accepted and is not missing."""
+        if block.height == 0 or not isinstance(body := block.body, ModelBody):
+            return None
+        used = [(item.update, item.weight) for item in state.updates if item.height not in body.missing]
+        enough = len(used) >= cluster.params.updates_min
+        model = blob_of_model(state.round.round, state.round.model, used) if enough else state.round.model
+        return None if body.model == model else "the model is not the aggregate"
+
     states = {0: Node(cluster, 0).state}
     for found in audit(cluster.genesis, cluster.tallest().disk.store, model_differs):
         assert not isinstance(found, Finding), f"#{found.height}: {found.reason}"
         states[found.height] = found
     return states
-
-
-def model_differs(state: State, block: Block) -> str | None:
-    """R7: the final model is the aggregate of what was accepted and is not missing."""
-    body = block.body
-    if block.height == 0 or not isinstance(body, ModelBody):
-        return None
-    used = [(item.update, item.weight) for item in state.updates if item.height not in body.missing]
-    expected = blob_of_model(state.round.round, state.round.model, used) if used else state.round.model
-    return None if body.model == expected else "the model is not the aggregate"
 
 
 def check_copy(cluster: Cluster, node: Node, states: dict[int, State]) -> None:

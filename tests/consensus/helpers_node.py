@@ -135,6 +135,8 @@ class Node:
                     inputs.append(ev.AggregateInput(height, offer.trainer, offer.update, offer.codec, body.weight))
             holders = tuple(item.trainer for item in inputs)
             missing = self._model_body(k * (round + 1)).missing
+            if len(inputs) - len(missing) < self.cluster.params.updates_min:
+                continue  # the model stayed: it is the one of the round before
             owed.append(ev.Aggregate(round, self._model_body(k * round).model, tuple(inputs), missing, holders))
         return owed[::-1]
 

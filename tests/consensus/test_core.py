@@ -1,4 +1,4 @@
-"""The core, one event at a time: clocks, probing, refusals, sync, work and commits."""
+"""The core, one event at a time: clocks, probing, refusals and sync."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 
 from consensus.events import (
-    Aggregate,
     Aggregated,
     Commit,
     Effect,
@@ -14,17 +13,13 @@ from consensus.events import (
     Fault,
     Fired,
     GossipTimer,
-    Halt,
     Have,
-    Held,
     Message,
     PeerDown,
     PeerUp,
     Persist,
     ProbeTimer,
-    RoundEnded,
     RoundTimer,
-    Scored,
     Send,
     SetTimer,
     Started,
@@ -33,11 +28,9 @@ from consensus.events import (
     SyncFrom,
     Timer,
     Train,
-    Trained,
 )
-from consensus.signer import SignedOffer
 from ledger.blobs import blob_ref
-from ledger.types import PRECOMMIT, PREVOTE, Offer, Present, ProposedBatch, Score, Vote
+from ledger.types import PREVOTE
 from tests.consensus.helpers_core import Bench, of_type, proposal, sent, vote
 from tests.ledger.helpers_ledger import ChainBuilder
 
@@ -307,246 +300,3 @@ def test_a_certified_batch_that_does_not_apply_is_a_fault() -> None:
     batch = replace(batch, certificate=bench.chain.certificate(blocks))
     (fault,) = of_type(bench.step(Synced(bench.others[1], batch)), Fault)
     assert "state root" in fault.reason
-
-
-# ------------------------------------------------------------------------------------------------------------ work
-
-
-def test_my_offer_is_written_kept_and_sent_in_this_order() -> None:
-    """R2, A5: and not trained for again after a restart, which sends the same."""
-    bench = trainer()
-    assert of_type(bench.start(), Train) == [Train(0, bench.chain.state.round.model)]
-    effects = bench.step(Trained(0, blob_ref(b"mine"), 5, "f32"), 100)
-    (offer,) = sent(effects, Offer)
-    assert effects.index(Persist(SignedOffer(offer))) < effects.index(Send(offer))
-    again = Bench(bench.chain, bench.me, bench.log)
-    assert of_type(again.start(), Train) == []
-    assert again.core.work.pool.messages() == [offer]
-    (repeated,) = sent(again.step(Trained(0, blob_ref(b"another"), 9, "int8")), Offer)
-    assert repeated == offer
-
-
-def test_work_for_a_round_gone_by_is_of_no_use() -> None:
-    bench = trainer()
-    bench.start()
-    offer = bench.chain.offer(bench.chain.trainers[1])
-    assert bench.step(Trained(1, blob_ref(b"mine"), 5, "f32")) == []
-    assert bench.step(Scored(1, offer.id(), -1, -1, 0)) == []
-
-
-def test_my_score_is_written_kept_and_sent() -> None:
-    """R3, A5."""
-    bench = scorer()
-    bench.start()
-    offer = bench.chain.offer(bench.chain.trainers[0])
-    bench.hear(offer)
-    effects = bench.step(Scored(0, offer.id(), -5, -6, 0))
-    (score,) = sent(effects, Score)
-    assert [type(effect) for effect in effects[:2]] == [Persist, Send]
-    assert (score.value, score.baseline, score.scorer) == (-5, -6, bench.me)
-    assert bench.core.work.pool.get_accepted(bench.core.state) == [offer]
-
-
-def test_an_own_message_that_breaks_the_rules_halts_this_machine() -> None:
-    """A8: a worker gave what no honest machine gives."""
-    bench = trainer()
-    bench.start()
-    huge = replace(blob_ref(b"mine"), size=bench.chain.params.update_bytes_max + 1)
-    (halt,) = of_type(bench.step(Trained(0, huge, 5, "f32")), Halt)
-    assert "this machine made a message that breaks the rules" in halt.reason
-    assert bench.core.halted
-    assert bench.step(Fired(GossipTimer())) == []
-
-
-def test_an_absent_member_says_that_it_is_back() -> None:
-    """R6."""
-    chain = ChainBuilder(4, 1, 4, absent_after=1)
-    silent = chain.trainers[0]
-    chain.full_round(silent=[silent])
-    effects = Bench(chain, silent).start()
-    (present,) = sent(effects, Present)
-    assert (present.member, present.round) == (silent, 1)
-
-
-def test_accepted_updates_wait_on_a_timer_for_batch_wait_which_is_set_once() -> None:
-    """R5."""
-    bench = scorer()
-    bench.start()
-    bench.vote()
-    timer = RoundTimer(0, "batch")
-    offers = [bench.chain.offer(item) for item in bench.chain.trainers[:2]]
-    set_at = []
-    for offer in offers:
-        bench.hear(offer)
-        set_at += timers(bench.step(Scored(0, offer.id(), -5, -6, 0), 300), timer)
-    assert set_at == [bench.chain.params.batch_wait_ms]
-    assert sent(bench.step(Fired(timer), bench.chain.params.batch_wait_ms - 301), ProposedBatch) == []
-    (made,) = sent(bench.step(Fired(timer), 1), ProposedBatch)
-    assert len(made.blocks) == 2
-
-
-def test_the_slots_final_start_the_fetch_clock_and_the_aggregate() -> None:
-    """R7: also at a start in the middle of the round."""
-    bench = trainer()
-    bench.start()
-    effects = bench.step(Synced(bench.others[0], bench.chain.batch(*bench.chain.fill_slots())), 40)
-    assert timers(effects, RoundTimer(0, "fetch")) == [bench.chain.params.fetch_deadline_ms]
-    assert bench.core.work.clock.slots_final_ms == 40
-    assert len(of_type(effects, Aggregate)) == 1
-    again = Bench(bench.chain, bench.me, bench.log)
-    effects = again.start()
-    assert timers(effects, RoundTimer(0, "fetch")) == [bench.chain.params.fetch_deadline_ms]
-    assert len(of_type(effects, Aggregate)) == 1
-
-
-def test_blobs_on_disk_are_known_from_the_start_and_as_they_come() -> None:
-    """R7: what is held is never called missing."""
-    bench = Bench(ChainBuilder(4, 1, 4), ChainBuilder(4, 1, 4).trainers[0], held=[b"a" * 32])
-    bench.step(Held((b"b" * 32,)))
-    assert bench.core.work.candidates.held == {b"a" * 32, b"b" * 32}
-
-
-# ------------------------------------------------------------------------------------------- models and obligations
-
-
-def end_round(bench: Bench) -> list[Effect]:
-    return bench.step(Synced(bench.others[0], bench.chain.batch(bench.chain.model_body(MODEL))))
-
-
-def test_a_final_model_that_equals_the_own_candidate_ends_the_round() -> None:
-    """A3, R1: the next round's work starts in the same step."""
-    bench = trainer(ChainBuilder(5, 1, 4))
-    bench.start()
-    fill(bench)
-    bench.step(Aggregated(0, (), MODEL))
-    effects = end_round(bench)
-    assert of_type(effects, RoundEnded) == [RoundEnded(0)]
-    assert of_type(effects, Halt) == []
-    assert bench.core.is_ready
-    assert bench.core.work.pool.messages() == []
-
-
-def test_a_final_model_that_differs_from_the_own_candidate_halts() -> None:
-    """A3."""
-    bench = trainer()
-    bench.start()
-    fill(bench)
-    bench.step(Aggregated(0, (), blob_ref(b"what this machine derives")))
-    (halt,) = of_type(end_round(bench), Halt)
-    assert "round 0" in halt.reason
-
-
-@pytest.mark.parametrize("honest", [True, False])
-def test_a_final_model_that_was_not_derived_yet_is_an_obligation(honest: bool) -> None:
-    """A3: it is asked for again after the round's end, no new work starts before it is met, and then it is compared."""
-    bench = trainer(ChainBuilder(5, 1, 4))
-    bench.start()
-    fill(bench)
-    effects = end_round(bench)
-    (order,) = of_type(effects, Aggregate)
-    assert effects.index(order) > effects.index(RoundEnded(0))
-    assert (order.round, order.missing) == (0, ())
-    assert not bench.core.is_ready
-    assert of_type(effects, Train) == []
-    effects = bench.step(Aggregated(0, (), MODEL if honest else blob_ref(b"another")))
-    assert [type(effect) for effect in of_type(effects, Halt)] == ([] if honest else [Halt])
-    assert bench.core.is_ready
-    if honest and bench.me in bench.chain.trainers:
-        assert of_type(effects, Train) == [Train(1, MODEL)]
-
-
-def test_obligations_of_several_rounds_are_met_one_by_one() -> None:
-    """A3, Y1: after a sync or a restart."""
-    chain = ChainBuilder(4, 1, 4)
-    chain.full_round(model=MODEL)
-    chain.full_round(model=blob_ref(b"model 1"))
-    bench = Bench(chain, chain.trainers[0], obliged={0: MODEL, 1: blob_ref(b"model 1")})
-    bench.start()
-    bench.step(Aggregated(0, (), MODEL))
-    assert not bench.core.is_ready
-    assert of_type(bench.step(Aggregated(1, (), blob_ref(b"model 1"))), Train) == [Train(2, blob_ref(b"model 1"))]
-    assert bench.core.is_ready
-
-
-def test_an_unready_machine_proposes_no_model() -> None:
-    """A3: its candidate would stand on a model that it has not derived."""
-    chain = ChainBuilder(4, 1, 4)
-    chain.full_round(model=MODEL)
-    chain.append(*chain.fill_slots(accept=()))
-    bench = Bench(chain, chain.committee[0], obliged={0: MODEL})
-    bench.start()
-    bench.vote()
-    assert sent(bench.step(Fired(GossipTimer())), ProposedBatch) == []
-    assert len(sent(bench.step(Aggregated(0, (), MODEL)), ProposedBatch)) == 1
-
-
-# ----------------------------------------------------------------------------------------------- proposing, deciding
-
-
-def test_nothing_ticks_while_the_members_train() -> None:
-    """A2: no view timer before something is proposable."""
-    bench = scorer()
-    bench.start()
-    bench.vote()
-    bench.hear(bench.chain.offer(bench.chain.trainers[0]))
-    assert not bench.core.voting.agreement.started
-
-
-def test_the_deadline_makes_the_proposer_close_and_prevote_in_one_step() -> None:
-    """R1, R6: its own fresh batch is answered at once, not with the next event."""
-    bench = scorer()
-    bench.start()
-    bench.vote()
-    limit = bench.chain.params.round_deadline_ms
-    assert sent(bench.step(Fired(RoundTimer(0, "deadline")), limit - 1), ProposedBatch) == []
-    effects = bench.step(Fired(RoundTimer(0, "deadline")), 1)
-    (made,) = sent(effects, ProposedBatch)
-    (prevote,) = sent(effects, Vote)
-    assert (prevote.step, prevote.last_hash) == (PREVOTE, made.blocks[-1].header.id())
-
-
-def test_a_decision_that_my_own_vote_completes_opens_the_next_work_in_the_same_step() -> None:
-    """R7, L49: the only voter decides the slots and asks for the candidate; then the model, and the round ends."""
-    chain = ChainBuilder(3, 1, 3, voters="committee")
-    bench = scorer(chain)
-    bench.step(Started())
-    offers = [chain.offer(item) for item in chain.trainers]
-    for offer in offers:
-        bench.hear(offer)
-    bench.step(Scored(0, offers[0].id(), -5, -6, 0))
-    effects = bench.step(Scored(0, offers[1].id(), -5, -6, 0))
-    assert [commit.state.height for commit in of_type(effects, Commit)] == [2]
-    assert len(of_type(effects, Aggregate)) == 1
-    effects = bench.step(Aggregated(0, (), MODEL))
-    assert [commit.state.height for commit in of_type(effects, Commit)] == [3]
-    assert of_type(effects, RoundEnded) == [RoundEnded(0)]
-
-
-def test_a_certificate_commits_and_the_committed_batch_can_be_served() -> None:
-    """A1, Y1."""
-    bench = trainer()
-    bench.start()
-    bench.vote()
-    blocks = bench.batch(*bench.chain.fill_slots())
-    bench.hear(proposal(bench.chain, bench.chain.committee[0], blocks))
-    for voter in bench.others[:2]:
-        bench.hear(vote(bench.chain, voter, PREVOTE, blocks))
-    first, second = (vote(bench.chain, voter, PRECOMMIT, blocks) for voter in bench.others[:2])
-    bench.step(Fired(GossipTimer()))
-    (commit,) = of_type([*bench.hear(first), *bench.hear(second)], Commit)
-    assert commit.batch.blocks == blocks
-    assert bench.core.voting.instance == 4
-    follower = trainer(ChainBuilder(4, 1, 4))
-    follower.start()
-    assert len(of_type(follower.step(Synced(follower.others[0], commit.batch)), Commit)) == 1
-
-
-def test_after_the_last_round_nothing_is_asked_or_proposed() -> None:
-    """R1: rounds_max."""
-    chain = ChainBuilder(4, 1, 4, rounds_max=1)
-    chain.full_round()
-    for member in chain.indices:
-        bench = Bench(chain, member)
-        effects = [*bench.start(), *bench.step(Fired(GossipTimer()), 10**6)]
-        assert {type(effect) for effect in effects} <= {Send, SetTimer}
-        assert bench.core.work.clock.opened_ms is None

@@ -38,7 +38,9 @@ class Launcher:
                 self._children[child.pid] = child
                 return child.pid
             case {"do": "signal", "pid": int(pid), "number": int(number)}:
-                self._children[pid].send_signal(signal.Signals(number))  # only while it is not reaped: its pid is its own
+                self._children[pid].send_signal(
+                    signal.Signals(number)
+                )  # only while it is not reaped: its pid is its own
                 return None
             case {"do": "poll", "pid": int(pid)}:
                 return self._children[pid].poll()

@@ -230,4 +230,3 @@ def test_a_home_starts_and_stops_with_the_real_command_alone(learned: Network, t
 def _height(net: Network) -> int:
     status = net.status(0)
     return int(status["height"]) if status else -1
-

@@ -21,7 +21,9 @@ PEERS, K = 5, 4
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_in_the_middle_of_a_round_ends_a_peer_with_code_0(network: MakeNetwork, number: signal.Signals) -> None:
+def test_a_signal_in_the_middle_of_a_round_ends_a_peer_with_code_0(
+    network: MakeNetwork, number: signal.Signals
+) -> None:
     """Y2: all peers at once, while they train, twice; then every home goes on where it was."""
     net = network(peers=PEERS, committee=1, round_length=K)
     for round in range(2):

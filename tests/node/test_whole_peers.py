@@ -4,23 +4,29 @@ Everything that the rooms promise each other, without sockets and without torch.
 import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from consensus.events import Have, Message
 from fl.jobs import AggregateJob, Job, Result, TrainJob, run_job
 from fl.tensors import decode_tensors, encode_tensors
+from ledger.blobs import blob_ref
 from ledger.genesis import Genesis
 from ledger.heights import model_height
 from ledger.state import State
 from ledger.store import MemoryStore
-from ledger.types import Block, Certificate, UpdateBody
+from ledger.types import Block, Certificate, Offer, Score, UpdateBody, Vote
+from node import wire
 from node.errors import ExitCode, NodeError
 from node.limits import Limits
 from node.memory import MemoryNetwork
 from node.rounds import read_model
+from node.transport import BlobHead
 from node.workers import WorkError
-from tests.node.helpers_shell import MemoryPeer, make_consortium
+from tests.ledger.helpers_ledger import beacon_of, member_key
+from tests.node.helpers_shell import LINKS, MemoryPeer, key_of, make_consortium
 from tests.node.helpers_tasks import LinearTask
 from tests.node.helpers_workers import until
 
@@ -211,3 +217,68 @@ async def test_a_disk_that_fills_up_ends_one_peer_and_no_other(tmp_path: Path) -
     finally:
         for peer in others:
             await peer.stop()
+
+
+class Hostile:
+    """A member that is up to no good: claims the highest tip and serves rubbish."""
+
+    def on_up(self, member: bytes) -> None:
+        pass
+
+    def on_down(self, member: bytes) -> None:
+        pass
+
+    def on_frame(self, member: bytes, frame: bytes) -> None:
+        pass
+
+    def serve_head(self, member: bytes, blob: bytes) -> BlobHead | None:
+        return BlobHead(b"no digests", b"no chunk")
+
+    def serve_chunk(self, member: bytes, blob: bytes, index: int) -> bytes | None:
+        return b"no chunk"
+
+    def serve_batches(self, member: bytes, height: int, bytes_max: int) -> list[bytes]:
+        return [b"no batch"]
+
+
+def bad_messages(state: State, samples_max: int) -> list[Message]:
+    """Messages that no correct member sends in round 0, and that decode."""
+    trainer, scorer = state.round.trainers[0], state.round.committee[0]
+    keys = {key_of(index): member_key(index) for index in range(4)}
+    indices = {key_of(index): index for index in range(4)}
+    reveal = beacon_of(indices[trainer], LINKS)[LINKS - 1]
+    base, update = state.round.model.blob, blob_ref(b"an update")
+    good = Offer(state.chain, 0, trainer, base, update, 1, "f32", reveal)
+    offers = [
+        good,  # not signed
+        replace(good, samples=samples_max + 1).signed(keys[trainer]),
+        replace(good, base=bytes(32)).signed(keys[trainer]),
+        replace(good, reveal=bytes(32)).signed(keys[trainer]),
+        replace(good, update=replace(update, size=2**40)).signed(keys[trainer]),
+    ]
+    score = Score(state.chain, 0, good.id(), scorer, 1, 0, 0)
+    scores = [score.signed(keys[scorer]), replace(score, value=0, scorer=trainer).signed(keys[trainer])]
+    return [*offers, *scores, Vote(bytes(32), 1, 0, 1, 0, b"", scorer).signed(keys[scorer])]
+
+
+async def test_a_hostile_member_costs_itself_and_the_others_learn_on(tmp_path: Path) -> None:
+    """A8: bad signature, samples above the cap, another base, a false reveal, a score out of range or from outside the
+    committee, another chain, rubbish served as batches and blobs."""
+    genesis = make_consortium(rounds_max=1, round_deadline_ms=3_000)
+    async with running(genesis, tmp_path, range(3)) as peers:
+        for peer in peers:
+            peer.workers.pause()  # no honest message comes before the bad ones
+        hostile = peers[0].network.transport(key_of(3))
+        await hostile.start(Hostile())
+        messages = bad_messages(peers[0].core.state, genesis.params.samples_max)
+        victim = peers[0].transport.stats(hostile.me)
+        for count, message in enumerate(messages, 1):
+            hostile.send(peers[0].me, wire.encode(message))
+            await until(lambda count=count: victim.faults == count)  # type: ignore[misc]
+        hostile.broadcast(wire.encode(Have(10**6, 0, ())))
+        await until(lambda: victim.faults > len(messages))
+        for peer in peers:
+            peer.workers.resume()
+        await learn(peers)
+        assert len({peer.core.state.last_hash for peer in peers}) == 1
+        await hostile.stop()
