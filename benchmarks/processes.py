@@ -78,8 +78,9 @@ class Running:
         return self._process.pid
 
     def _read(self, stream: IO[str]) -> None:
-        for line in stream:
-            self._lines.append((time.monotonic() - self._started_s, line.rstrip()))
+        with stream:
+            for line in stream:
+                self._lines.append((time.monotonic() - self._started_s, line.rstrip()))
 
     def poll(self) -> int | None:
         """Its exit code, or None while it runs."""

@@ -84,8 +84,8 @@ class Core:
 
     @property
     def behind(self) -> int:
-        """How many blocks the others claim to be ahead."""
-        return max(0, self._heights.best() - self.state.height)
+        """How many blocks more than a third of the others claim to be ahead."""
+        return max(0, self._heights.credible() - self.state.height)
 
     @property
     def is_ready(self) -> bool:

@@ -157,19 +157,7 @@ class SyncEnded:
     member: bytes
 
 
-Event = (
-    Started
-    | Received
-    | PeerUp
-    | PeerDown
-    | Fired
-    | Trained
-    | Scored
-    | Aggregated
-    | Held
-    | Synced
-    | SyncEnded
-)
+Event = Started | Received | PeerUp | PeerDown | Fired | Trained | Scored | Aggregated | Held | Synced | SyncEnded
 
 
 # --------------------------------------------------------------------------------------------------------- effects

@@ -8,6 +8,7 @@ from consensus.events import HAVE_IDS_MAX, ID_PREFIX_BYTES, Have, Message
 from ledger.types import ProposedBatch
 
 LATER_MAX = 1024
+LATER_BATCHES_MAX = 16
 REPLY_MAX = 1024
 
 
@@ -33,23 +34,27 @@ def get_lacking(have: Have, messages: Iterable[Message]) -> Iterator[Message]:
 
 
 class Later:
-    """Messages of the next instance or round that came early. Each sender has room for `LATER_MAX`, the newest stay."""
+    """Messages of the next instance or round that came early. Each sender has room for `LATER_MAX`, and for
+    `LATER_BATCHES_MAX` proposals, which may be large (A8); the newest stay, the others come again with gossip (A4)."""
 
     def __init__(self) -> None:
-        self._held: dict[bytes, deque[Message]] = {}
+        self._held: dict[tuple[bytes, bool], deque[Message]] = {}
 
     def keep(self, sender: bytes, message: Message) -> None:
         """Keep an early message of this sender."""
-        self._held.setdefault(sender, deque(maxlen=LATER_MAX)).append(message)
+        is_batch = isinstance(message, ProposedBatch)
+        room = LATER_BATCHES_MAX if is_batch else LATER_MAX
+        self._held.setdefault((sender, is_batch), deque(maxlen=room)).append(message)
 
     def forget(self, sender: bytes) -> None:
         """The sender is gone."""
-        self._held.pop(sender, None)
+        for is_batch in (False, True):
+            self._held.pop((sender, is_batch), None)
 
     def take(self) -> list[tuple[bytes, Message]]:
         """All that was kept, to be looked at again."""
         held, self._held = self._held, {}
-        return [(sender, message) for sender, messages in held.items() for message in messages]
+        return [(sender, message) for (sender, _), messages in held.items() for message in messages]
 
 
 class Heights:
@@ -95,6 +100,7 @@ class Heights:
         """Who has made a claim."""
         return set(self._claims)
 
-    def best(self) -> int:
-        """The highest claim that is known."""
-        return max(self._claims.values(), default=0)
+    def credible(self) -> int:
+        """The height that more than a third of the claims reach: a few liars do not make me look behind."""
+        claims = sorted(self._claims.values(), reverse=True)
+        return claims[len(claims) // 3] if claims else 0

@@ -51,6 +51,10 @@ class ExchangeError(Exception):
     """A blob cannot be had: nobody serves it, or it is not what its reference says."""
 
 
+class SizeMismatch(ExchangeError):
+    """The blob is there, verified, and its size is not the one that its reference says: whoever signed it lied."""
+
+
 def read_head(store: BlobStore, blob: bytes) -> BlobHead | None:
     """The answer to a `fetch_head` from what the store holds; blocks."""
     try:
@@ -147,7 +151,7 @@ class BlobExchange:
             return await self._try_all(job)
         except SizeLie as lie:
             await _in_thread(_forget, job)
-            raise ExchangeError(f"blob {_name(job)}: {lie}") from lie
+            raise SizeMismatch(f"blob {_name(job)}: {lie}") from lie
         except BlobError as error:  # the part was verified chunk by chunk: somebody changed the file since
             await _in_thread(_forget, job)
             raise ExchangeError(f"blob {_name(job)}: {error}") from error

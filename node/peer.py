@@ -220,6 +220,7 @@ async def serve(opened: Opened, worker_socket: Path | None = None) -> None:
             )
             gc.collect()
             gc.freeze()  # what lives for the whole run need not be looked at again: no long pauses
+            shell.workroom.prepare()
             await shell.run(owed)
         finally:
             stall.stop()

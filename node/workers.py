@@ -56,17 +56,24 @@ class InlineWorkers(WorkerQueue):
         """Go on."""
         self._inline.gate.set()
 
+    def refuse(self, error: WorkError) -> None:
+        """Be a worker that cannot start."""
+        self._inline.refusal = error
+
 
 @dataclass(slots=True)
 class _InlineWorker:
     function: Callable[[Job], Result]
     gate: asyncio.Event = field(default_factory=asyncio.Event)
+    refusal: WorkError | None = None
 
     def __post_init__(self) -> None:
         self.gate.set()
 
     async def open(self) -> None:
         await self.gate.wait()
+        if self.refusal is not None:
+            raise self.refusal
 
     async def call(self, job: Job) -> Result:
         await asyncio.sleep(0)  # as with a process, a result never comes before the caller waits

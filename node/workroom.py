@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import TypeVar
 
 from consensus.events import Aggregate, Aggregated, Evaluate, Event, Held, Scored, Train, Trained
+from fl.codes import InvalidCode
 from fl.jobs import AggregateJob, AggregateResult, Job, Result, ScoreJob, ScoreResult, TrainJob, TrainResult
 from ledger.blobs import BlobStore
 from ledger.keys import digest
 from ledger.params import Params
 from ledger.types import BlobRef
 from node.errors import ExitCode, NodeError, disk_error
-from node.exchange import BlobExchange, ExchangeError
+from node.exchange import BlobExchange, ExchangeError, SizeMismatch
 from node.logs import get_log
 from node.worker_queue import WorkerQueue, WorkError
 
 MILLION = 1_000_000
+NO_ROUND = -1
 TRIES_MAX = 3
 RETRY_S = 0.5
 RETRY_MAX_S = 10.0
@@ -68,6 +70,19 @@ class Workroom:
     def owed(self) -> int:
         """Tasks under way."""
         return len(self._tasks)
+
+    def prepare(self) -> None:
+        """Make the workers ready before the first order. A task that cannot be loaded ends the peer: it would take
+        part in nothing, and its operator would only see missed rounds."""
+        self._spawn(NO_ROUND, self._prepare(), "prepare")
+
+    async def _prepare(self) -> None:
+        try:
+            await self._workers.start()
+        except WorkError as error:
+            if error.kind == "start":
+                advice = "Correct [task] and [worker] in config.toml, or the task's code"
+                raise NodeError(ExitCode.TASK, f"no worker can be started: {error.reason}. {advice}") from error
 
     def train(self, order: Train) -> None:
         """R2."""
@@ -118,7 +133,12 @@ class Workroom:
     async def _evaluate(self, order: Evaluate) -> None:
         offer = order.offer
         model = await self._await_model(order.model)
-        path = await self._fetch(offer.update, (offer.trainer,))
+        try:
+            path = await self._fetch(offer.update, (offer.trainer,))
+        except SizeMismatch as error:  # R3: the blob was seen and is not what the offer says
+            log.warning("offer lies about its size", source=offer.trainer.hex(), reason=str(error))
+            self._post(Scored(order.round, offer.id(), 0, 0, InvalidCode.SIZE))
+            return
         job = ScoreJob(
             str(model),
             str(path),
@@ -133,7 +153,11 @@ class Workroom:
     async def _aggregate(self, order: Aggregate) -> None:
         used = [item for item in order.updates if item.height not in order.missing]
         holders = self._spread(order)
-        paths = await asyncio.gather(*(self._fetch(item.update, (item.trainer, *holders)) for item in used))
+        try:
+            paths = await asyncio.gather(*(self._fetch(item.update, (item.trainer, *holders)) for item in used))
+        except SizeMismatch as error:  # only a committee that lied accepts it; the round goes on without it (R7)
+            log.warning("an accepted update is not what its offer says", round=order.round, reason=str(error))
+            return
         model = await self._await_model(order.model)
         inputs = tuple((str(path), item.codec, item.weight) for path, item in zip(paths, used, strict=True))
         with self._scratch(f"model-{order.round}") as output:
@@ -174,12 +198,14 @@ class Workroom:
             raise disk_error(error, f"storing {path}") from error
 
     async def _fetch(self, ref: BlobRef, holders: Sequence[bytes]) -> Path:
-        """The blob's file; tried for as long as the round lasts."""
+        """The blob's file; tried for as long as the round lasts. Raises `SizeMismatch`."""
         wait_s = RETRY_S
         while True:
             others = [member for member in dict.fromkeys((*holders, *self._connected())) if member != self._me]
             try:
                 path = await self._exchange.fetch(ref, others)
+            except SizeMismatch:
+                raise
             except ExchangeError as error:
                 log.warning("blob not to be had yet", source=ref.blob.hex(), blob=ref.blob[:8], reason=str(error))
                 await self._pause(wait_s)

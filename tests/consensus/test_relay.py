@@ -1,7 +1,7 @@
 """Anti-entropy, early messages and claims of height: everything bounded by sender (A4, A8, Y1)."""
 
 from consensus.events import HAVE_IDS_MAX, ID_PREFIX_BYTES, Have
-from consensus.relay import LATER_MAX, REPLY_MAX, Heights, Later, get_lacking, make_have, short_id
+from consensus.relay import LATER_BATCHES_MAX, LATER_MAX, REPLY_MAX, Heights, Later, get_lacking, make_have, short_id
 from ledger.types import PREVOTE
 from tests.consensus.helpers_agreement import member, proposal, vote
 from tests.ledger.helpers_ledger import ChainBuilder
@@ -64,9 +64,21 @@ def test_a_senders_early_messages_are_bounded_and_the_newest_stay() -> None:
     assert [message for sender, message in kept if sender == b"honest"] == [vote(1, 0, PREVOTE)]
 
 
+def test_early_proposals_have_little_room_and_take_none_from_votes() -> None:
+    """A8: each may be a whole batch of blocks."""
+    later = Later()
+    batches = [proposal(0, number, "A") for number in range(LATER_BATCHES_MAX + 3)]
+    later.keep(b"a", vote(0, 0, PREVOTE))
+    for batch in batches:
+        later.keep(b"a", batch)
+    kept = [message for _, message in later.take()]
+    assert kept == [vote(0, 0, PREVOTE), *batches[3:]]
+
+
 def test_who_is_gone_keeps_no_place() -> None:
     later = Later()
     later.keep(b"a", vote(0, 0, PREVOTE))
+    later.keep(b"a", proposal(0, 0, "A"))
     later.forget(b"a")
     later.forget(b"never seen")
     assert later.take() == []
@@ -88,7 +100,7 @@ def test_claims_count_since_the_first_of_them() -> None:
     heights.note(member(0), 6, 5, 100)
     heights.note(member(1), 9, 5, 300)
     assert heights.behind_since_ms == 100
-    assert heights.best() == 9
+    assert heights.credible() == 9
     assert heights.known() == {member(0), member(1)}
 
 
@@ -123,8 +135,18 @@ def test_a_claim_that_was_met_ends_being_behind() -> None:
     assert heights.behind_since_ms == 70
     heights.moved(9)
     assert heights.behind_since_ms is None
-    assert heights.best() == 9
+    assert heights.credible() == 9
 
 
-def test_without_claims_the_best_height_is_none() -> None:
-    assert Heights().best() == 0
+def test_without_claims_the_credible_height_is_none() -> None:
+    assert Heights().credible() == 0
+
+
+def test_a_few_liars_do_not_make_me_look_behind() -> None:
+    """A8: what more than a third of the others claim counts."""
+    heights = Heights()
+    for index in range(6):
+        heights.note(member(index), 10**6 if index < 2 else 7, 5, 0)
+    assert heights.credible() == 7
+    heights.note(member(2), 10**6, 5, 0)
+    assert heights.credible() == 10**6

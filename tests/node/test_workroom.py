@@ -5,6 +5,7 @@ import asyncio
 import errno
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,39 @@ async def test_a_bad_update_is_scored_invalid_and_nothing_breaks(
         await room.until(lambda: bool(room.told(Scored)))
         assert room.told(Scored) == [Scored(ROUND, offer.id(), 0, 0, int(code))]
         assert room.errors == []
+
+
+async def test_an_offer_that_lies_about_its_size_is_scored_invalid(tmp_path: Path) -> None:
+    # R3: otherwise the offer stays undecided, and every such round waits for its deadline
+    async with opened(tmp_path) as room:
+        ref = room.theirs.put_bytes(make_update())
+        offer = make_offer(BlobRef(ref.blob, ref.size + 1))
+        room.room.evaluate(Evaluate(ROUND, offer, room.model))
+        await room.until(lambda: bool(room.told(Scored)))
+        assert room.told(Scored) == [Scored(ROUND, offer.id(), 0, 0, int(InvalidCode.SIZE))]
+        assert not room.mine.has(ref.blob)
+
+
+async def test_an_accepted_update_that_lies_about_its_size_ends_nothing(tmp_path: Path) -> None:
+    # R7: without it the round goes on after `fetch_deadline`
+    async with opened(tmp_path) as room:
+        order = make_order(room, make_update())
+        lie = replace(order.updates[0], update=BlobRef(order.updates[0].update.blob, 1))
+        room.room.aggregate(replace(order, updates=(lie,)))
+        await room.idle()
+        assert room.told(Aggregated) == []
+        assert room.errors == []
+
+
+async def test_a_task_that_cannot_be_loaded_ends_the_peer(tmp_path: Path) -> None:
+    # A8: a fault of this machine's own has a number
+    async with opened(tmp_path) as room:
+        room.workers.refuse(WorkError("start", "no such task"))
+        room.room.prepare()
+        await room.until(lambda: bool(room.errors))
+        (error,) = room.errors
+        assert error.exit_code is ExitCode.TASK
+        assert "no such task" in str(error)
 
 
 async def test_a_fetch_is_tried_until_the_holder_has_the_blob(tmp_path: Path) -> None:
