@@ -13,7 +13,7 @@ from benchmarks.stats import paired_ratios
 from benchmarks.voters import Latency, VoterResult, make_homes, read_result, summarise
 
 VOTERS = (4, 7, 10)
-BATCHES, WARM_UP = 320, 20
+BATCHES, WARM_UP = 180, 20
 LIMIT_S = 180.0
 POLL_S = 0.1
 TITLE = "agreement alone: empty batches, mutual TLS on loopback"

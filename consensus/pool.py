@@ -31,8 +31,6 @@ class RoundPool:
             return self._add_offer(state, message, now_ms)
         if isinstance(message, Score):
             return self._add_score(state, message, now_ms)
-        if message.member in self.presents:
-            return False
         check_present(state, message)
         self.presents[message.member] = message
         self.seen_ms[message.id()] = now_ms

@@ -162,6 +162,11 @@ class Genesis(Strict):
             found.append(f"N - c = {n - c} is below 2c = {2 * c}: the next committee can be guessed (R9)")
         if (c - 1) % 3:
             found.append(f"c = {c} is not of the form 3f + 1: c = {c - (c - 1) % 3} tolerates as many faults")
+        if self.model.size > self.params.update_bytes_max:
+            found.append(
+                f"the model has {self.model.size} bytes, update_bytes_max is {self.params.update_bytes_max}: "
+                "an update in codec f32 does not fit (R2)"
+            )
         if n < 4:
             found.append(f"{n} voters tolerate no fault at all: 4 tolerate one (A1)")
         return found

@@ -11,6 +11,7 @@ from ledger.state import (
     ACTIVE,
     NONE,
     REJECTED,
+    Accepted,
     Member,
     RoundState,
     State,
@@ -27,11 +28,18 @@ def process_round_end(params: Params, state: State, body: ModelBody) -> State:
     reveals = get_reveals(state)
     members = tuple(_settled(params, state, member, reveals, body) for member in state.members)
     round = state.round.round + 1
-    committee = elect_committee(params, state, members, round)
+    had = replace(state, updates=get_had(state, body))
+    committee = elect_committee(params, had, members, round)
     trainers = draw_trainers(params, members, committee, state.round.seed, round)
     seed = next_seed(state.round.seed, reveals.items())
     opened = RoundState(round, seed, committee, trainers, body.model, 0)
     return replace(state, members=members, round=opened, updates=(), listed=())
+
+
+def get_had(state: State, body: ModelBody) -> tuple[Accepted, ...]:
+    """The accepted updates that the model could have: one listed as missing weighs 0 and earns nothing (R7), neither a
+    seat nor standing."""
+    return tuple(update for update in state.updates if update.height not in body.missing)
 
 
 def get_reveals(state: State) -> dict[bytes, bytes]:
@@ -57,7 +65,7 @@ def get_scorers(state: State) -> set[bytes]:
 
 
 def _settled(params: Params, state: State, member: Member, reveals: dict[bytes, bytes], body: ModelBody) -> Member:
-    accepted = sum(update.trainer == member.key for update in state.updates)
+    accepted = sum(update.trainer == member.key for update in get_had(state, body))
     rejected = sum(item.trainer == member.key and item.outcome == REJECTED for item in state.listed)
     member = _attended(params, state, member)
     if member.status == ABSENT and any(present.member == member.key for present in body.present):

@@ -5,6 +5,7 @@ millionths. A record that somebody signs ends with its signature, which covers t
 """
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Annotated, ClassVar, Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -19,6 +20,7 @@ SLOTS_MAX = 1000
 ROUND_MAX = 10_000_000
 ENDPOINT_CHARS_MAX = 200
 SCORE_ABS_MAX = 10**12
+IDS_CACHE_MAX = 4096
 NO_HASH = b""
 NO_LINK = bytes(HASH_BYTES)
 NO_SIGNATURE = bytes(SIGNATURE_BYTES)
@@ -51,7 +53,7 @@ class Signed(Record):
 
     def id(self) -> bytes:
         """SHA-256 of the signing bytes: the same content has one id, whatever its signature."""
-        return digest(self.DOMAIN, self.signing_bytes())
+        return _signed_id(self)
 
     def signed(self, key: Ed25519PrivateKey) -> Self:
         """This record with the signature of `key` (use the signer for everything that A5 names)."""
@@ -60,6 +62,11 @@ class Signed(Record):
     def is_signed(self) -> bool:
         """Whether the author's signature stands (RFC 8032)."""
         return verify(self.author(), self.signature, self.signing_bytes())
+
+
+@lru_cache(maxsize=IDS_CACHE_MAX)
+def _signed_id(message: Signed) -> bytes:
+    return digest(message.DOMAIN, message.signing_bytes())
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +199,12 @@ class Header(Record):
 
     def id(self) -> bytes:
         """The block's hash: SHA-256 over the domain and the canonical header."""
-        return digest(self.DOMAIN, self.encode())
+        return _header_id(self)
+
+
+@lru_cache(maxsize=IDS_CACHE_MAX)
+def _header_id(header: Header) -> bytes:
+    return digest(header.DOMAIN, header.encode())
 
 
 def body_root(body: Body) -> bytes:

@@ -110,9 +110,7 @@ class RoundChecker:
             data = self._blobs.read(ref.blob)
         except FileNotFoundError as error:
             path = self._blobs.path(ref.blob)
-            raise _Missing(
-                height, f"its {what} blob is missing: {path}. Start the peer: it fetches it again"
-            ) from error
+            raise _Missing(height, f"its {what} blob is missing: {path}") from error
         except BlobError as error:
             raise _Wrong(height, f"its {what} blob was changed: {error}") from error
         self.bytes_read += len(data)

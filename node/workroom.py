@@ -125,6 +125,10 @@ class Workroom:
             result = await self._run(job, TrainResult)
             if result is None:
                 return
+            if (size_bytes := path.stat().st_size) > self._params.update_bytes_max:
+                limit = self._params.update_bytes_max
+                log.error("update too large, not offered: see update_bytes_max in genesis", bytes=size_bytes, max=limit)
+                return
             update = await self._adopt(path)  # B3: durable before the offer is signed
         metrics = _shown(result.metrics)
         log.info("trained", round=order.round, samples=result.samples, norm=result.norm, metrics=metrics)

@@ -25,10 +25,11 @@ from consensus.events import (
     Timer,
     Train,
     Trained,
+    ViewTimer,
 )
 from consensus.signer import SignedOffer
 from ledger.blobs import blob_ref
-from ledger.types import PRECOMMIT, PREVOTE, Offer, Present, ProposedBatch, Score, Vote
+from ledger.types import PRECOMMIT, PREVOTE, EmptyBody, Offer, Present, ProposedBatch, Score, Vote
 from tests.consensus.helpers_core import Bench, of_type, proposal, sent, vote
 from tests.ledger.helpers_ledger import ChainBuilder
 
@@ -71,6 +72,23 @@ def test_my_offer_is_written_kept_and_sent_in_this_order() -> None:
     assert again.core.work.pool.messages() == [offer]
     (repeated,) = sent(again.step(Trained(0, blob_ref(b"another"), 9, "int8")), Offer)
     assert repeated == offer
+
+
+def test_promises_of_a_round_that_is_synced_again_are_kept() -> None:
+    """A5: the chain was deleted, the log was not; what was offered in the round is offered again, not trained again."""
+    chain = ChainBuilder(5, 1, 4)
+    chain.full_round(model=MODEL)
+    me = chain.trainers[0]
+    before = Bench(chain, me)
+    before.start()
+    (offer,) = sent(before.step(Trained(1, blob_ref(b"mine"), 5, "f32")), Offer)
+    again = Bench(ChainBuilder(5, 1, 4), me, before.log)
+    again.start()
+    slots, model = chain.chain.batches()
+    again.step(Synced(again.others[0], slots))
+    again.core.work.candidates.models[()] = MODEL
+    assert of_type(again.step(Synced(again.others[0], model)), Train) == []
+    assert again.core.work.pool.messages() == [offer]
 
 
 def test_work_for_a_round_gone_by_is_of_no_use() -> None:
@@ -200,6 +218,46 @@ def test_a_final_model_that_was_not_derived_yet_is_an_obligation(honest: bool) -
     assert bench.core.is_ready
     if honest and bench.me in bench.chain.trainers:
         assert of_type(effects, Train) == [Train(1, MODEL)]
+
+
+def test_a_round_that_keeps_its_model_leaves_no_obligation() -> None:
+    """R7, A3: there is nothing to derive."""
+    bench = trainer(ChainBuilder(5, 1, 4))
+    bench.start()
+    bench.step(Synced(bench.others[0], bench.chain.batch(*bench.chain.fill_slots(accept=()))))
+    effects = bench.step(Synced(bench.others[0], bench.chain.batch(bench.chain.model_body())))
+    assert of_type(effects, RoundEnded) == [RoundEnded(0)]
+    assert of_type(effects, Aggregate) == []
+    assert bench.core.is_ready
+
+
+def test_a_proposed_model_without_some_updates_is_derived_to_be_compared() -> None:
+    """R7, A3: held until the candidate without them is there and the own fetch deadline has passed."""
+    bench = trainer(ChainBuilder(4, 1, 4))
+    bench.start()
+    bench.vote()
+    fill(bench)
+    body = bench.chain.model_body(MODEL, missing=(2,))
+    effects = bench.hear(proposal(bench.chain, bench.chain.committee[0], bench.batch(body)))
+    assert [order.missing for order in of_type(effects, Aggregate)] == [(2,)]
+    assert sent(bench.step(Aggregated(0, (2,), MODEL)), Vote) == []
+    timer = Fired(RoundTimer(0, "fetch"))
+    assert sent(bench.step(timer, bench.chain.params.fetch_deadline_ms - 1), Vote) == []
+    (prevote,) = sent(bench.step(timer, 1), Vote)
+    assert not prevote.is_nil
+
+
+def test_the_timeout_of_a_held_proposal_ends_in_a_nil_prevote() -> None:
+    """A3: it waits at most until timeoutPropose."""
+    bench = trainer()
+    bench.start()
+    bench.vote()
+    blocks = bench.batch(bench.chain.close_body_of_all(), *[EmptyBody(())] * 2)
+    effects = bench.hear(proposal(bench.chain, bench.chain.committee[0], blocks))
+    (timeout,) = [effect for effect in of_type(effects, SetTimer) if isinstance(effect.timer, ViewTimer)]
+    assert sent(effects, Vote) == []
+    (prevote,) = sent(bench.step(Fired(timeout.timer), timeout.after_ms), Vote)
+    assert prevote.is_nil
 
 
 def test_obligations_of_several_rounds_are_met_one_by_one() -> None:

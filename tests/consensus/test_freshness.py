@@ -1,10 +1,11 @@
 """What only this voter can say of a fresh proposal (A3): its clock and its blobs, to the millisecond."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
-from consensus.drafting import Candidates, RoundClock
+from consensus.drafting import Candidates, RoundClock, make_batch
 from consensus.freshness import CLOCK_AHEAD_MAX_MS, FreshCheck
 from consensus.pool import RoundPool
 from ledger.blobs import blob_ref
@@ -79,6 +80,15 @@ def test_a_close_that_shows_every_trainer_decided_needs_no_deadline(voter: Voter
     """R6."""
     bodies = voter.chain.fill_slots(accept=voter.chain.trainers[:1], reject=voter.chain.trainers[1:])
     assert voter.asks(bodies, OPENED) is True
+
+
+def test_a_close_of_a_round_without_trainers_waits_for_the_deadline(voter: Voter) -> None:
+    """R6: nobody is undecided in it, and yet it is not closed as fast as votes travel."""
+    state = replace(voter.chain.state, round=replace(voter.chain.state.round, trainers=()))
+    blocks = make_batch(voter.params, state, voter.chain.committee[0], 0, [EmptyBody(())] * 4)
+    for now, answer in ((deadline(voter) - 1, None), (deadline(voter), True)):
+        check = FreshCheck(voter.params, state, voter.pool, voter.clock, voter.candidates, now, 2**41)
+        assert check.answer(blocks) is answer
 
 
 def test_a_close_with_one_silent_trainer_waits(voter: Voter) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from consensus.events import Effect, Fault, Halt, Persist, Send, SetTimer, ViewTimer
 from consensus.signer import Floor, LockSaved, SignedProposal, SignedVote
-from consensus.voting import Voting
+from consensus.voting import STATES_MAX, Voting
 from ledger.certificate import check_certificate
 from ledger.state import get_voters
 from ledger.types import PRECOMMIT, PREVOTE, Block, ProposedBatch, Vote
@@ -309,3 +309,32 @@ def test_a_restart_goes_on_where_the_log_says() -> None:
         booth.me,
         *booth.others[:2],
     }
+
+
+def test_what_the_signer_refuses_is_silence() -> None:
+    """A5: the signer has the last word, whatever agreement wants."""
+    booth = Booth()
+    booth.voting.signer.mute(1)
+    booth.propose()
+    assert booth.answer() == []
+
+
+def test_states_of_proposed_batches_are_bounded_and_derived_again_where_one_was_forgotten() -> None:
+    """A8, L49: a locked batch may be decided long after more than `STATES_MAX` others were looked at."""
+    booth = Booth()
+    lock(booth)
+    voters = get_voters(booth.chain.params, booth.chain.state)
+    (first, *_), _ = booth.chain.blocks(*booth.chain.fill_slots()[:1])
+    for round in range(1, 2 * STATES_MAX):
+        for voter in booth.others[:2]:
+            booth.hear(vote(booth.chain, voter, PREVOTE, round=round))
+        proposer = voters[(1 + round) % len(voters)]
+        if proposer != booth.me:
+            later = replace(first, header=replace(first.header, time_ms=first.header.time_ms + round))
+            booth.hear(proposal(booth.chain, proposer, (later,), round))
+    assert len(booth.voting._states) == STATES_MAX
+    for voter in booth.others[:2]:
+        booth.hear(vote(booth.chain, voter, PRECOMMIT, booth.blocks))
+    decision = booth.voting.take_decision()
+    assert decision is not None
+    assert decision[1] == booth.chain.chain.import_batch(decision[0])

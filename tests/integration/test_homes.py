@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from cli.testnet_homes import PeerHome
+from ledger.types import ModelBody
 from node.errors import ExitCode
 from node.home import Home
 from tests.integration.conftest import MakeNetwork
-from tests.integration.helpers_chain import assert_one_history, read_blocks
+from tests.integration.helpers_chain import assert_one_history, offers_in, read_blocks
 from tests.integration.helpers_network import Network
 from tests.integration.helpers_processes import children_of, is_running, run_command, start_command, tail, wait_for
 
@@ -177,29 +178,43 @@ def test_a_damaged_chain_is_reported_and_moving_data_away_repairs_it(learned: Ne
     go_on(learned, 0)
 
 
-def test_a_removed_or_damaged_model_is_made_again_or_named(learned: Network) -> None:
-    """A3, B1: without its newest model a peer derives it again; a changed byte in it is found by the audit."""
+@pytest.mark.parametrize("how", ["removed", "damaged"])
+def test_a_removed_or_damaged_model_is_made_again(learned: Network, how: str) -> None:
+    """A3, B1: without its newest model, or with a changed byte in it, a peer derives it again at its start."""
     home = Home(learned.home(0))
     model = read_model_path(learned.net.peers[0])
     whole = model.read_bytes()
-    model.unlink()
+    if how == "removed":
+        model.unlink()
+    else:
+        model.write_bytes(whole[:-2] + bytes([whole[-2] ^ 0x3F]) + whole[-1:])
+        ended = run_command("chain", "verify", "--home", home.path)
+        assert ended.returncode == ExitCode.VERIFY_FAILED
+        assert "is wrong" in ended.stderr
     learned.start()
     wait_for("model", lambda: model.is_file() and model.read_bytes() == whole, 30, lambda: learned.log(0))
     assert learned.stop() == [ExitCode.OK] * PEERS
-    changed = bytearray(whole)
-    changed[-1] ^= 1
-    model.write_bytes(changed)
+    go_on(learned, 0)
+
+
+def test_a_removed_update_is_named_by_the_audit_and_the_remedy_works(learned: Network) -> None:
+    """B1, Y1: the audit names the block; with data/ moved away the peer has it all again."""
+    home = Home(learned.home(0))
+    found = [(block.height, offer) for block in read_blocks(home.path) for offer in offers_in(block)]
+    height, offer = found[0]
+    name = offer.update.blob.hex()
+    (home.blobs / name[:2] / name).unlink()
     ended = run_command("chain", "verify", "--home", home.path)
     assert ended.returncode == ExitCode.VERIFY_FAILED
-    assert "is wrong" in ended.stderr
-    model.write_bytes(whole)
+    said = " ".join(ended.stderr.split())
+    assert f"block #{height} is wrong: its update blob is missing" in said
+    assert f"Move its data folder ({home.data}) away and start the peer" in said
+    home.data.rename(home.path / "data.damaged")
     go_on(learned, 0)
 
 
 def read_model_path(peer: PeerHome) -> Path:
     """The file of a stopped peer's newest model."""
-    from ledger.types import ModelBody
-
     bodies = [block.body for block in read_blocks(peer.home.path) if isinstance(block.body, ModelBody)]
     name = bodies[-1].model.blob.hex()
     return peer.home.blobs / name[:2] / name

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.types import PREVOTE, Offer, Present, ProposedBatch, Score, Vote
+from ledger.types import PREVOTE, Block, Offer, Present, ProposedBatch, Score, Vote
 from node.config import load_config
 from node.home import Home
 from node.keyfiles import load_member_key
@@ -34,7 +34,7 @@ from tests.integration.helpers_processes import run_command, wait_for
 pytestmark = pytest.mark.integration
 
 PEERS, C, K = 12, 4, 9
-KILLS, KILLS_HEARD = 20, 8
+KILLS, KILLS_HEARD, POWER_CUTS = 20, 8, 8
 ROLES = ("proposer", "committee", "trainer")
 MOMENT_S_MAX = 0.6  # a little longer than a round of this network
 DOWN_S_MAX = 0.5
@@ -97,7 +97,7 @@ def assert_nothing_was_signed_twice(net: Network, memory: Memory) -> None:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("seed", [2, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (3, 4, 5, 6))])
+@pytest.mark.parametrize("seed", [2, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (3, 4))])
 def test_twenty_kills_of_any_peer_lose_nothing_and_repeat_nothing(
     network: MakeNetwork, tmp_path: Path, seed: int
 ) -> None:
@@ -123,6 +123,25 @@ def test_twenty_kills_of_any_peer_lose_nothing_and_repeat_nothing(
     assert all(len(chains[index]) > height for index, height in died_at.items())
     for index in died_at:
         assert run_command("chain", "verify", "--home", net.home(index)).returncode == 0
+
+
+def test_a_power_cut_of_the_whole_network_loses_nothing_final(network: MakeNetwork, tmp_path: Path) -> None:
+    """Y2, A4, A5: all killed at the same moment, four times, whatever was locked or half said; the chain goes on."""
+    rng = random.Random(7)
+    net = network(peers=7, committee=2, round_length=5, deadline_ms=4_000)
+    memory = Memory(tmp_path)
+    before: list[list[Block]] = [[] for _ in net.all]
+    for _ in range(POWER_CUTS):
+        net.start()
+        net.wait_height(max(map(len, before)) + 5)
+        wait_moment(rng.uniform(0, MOMENT_S_MAX))
+        net.kill(*net.all)
+        after = assert_one_history([net.home(index) for index in net.all])
+        assert all(new[: len(old)] == old for old, new in zip(before, after, strict=True))
+        before = after
+        for index in net.all:
+            memory.note(net.home(index))
+    assert_nothing_was_signed_twice(net, memory)
 
 
 class Listener:

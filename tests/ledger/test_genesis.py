@@ -291,6 +291,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
 # -------------------------------------------------------------------------------------------------- warnings
 
 
+def test_a_model_that_no_update_can_carry_is_warned_of() -> None:
+    # R2: every honest trainer would train in vain
+    document = make_document(12, committee_size=4, initial_model=bytes(2000), update_bytes_max=1000)
+    assert any("update_bytes_max is 1000" in warning for warning in document.warnings())
+
+
 def test_a_wise_consortium_gets_no_warning() -> None:
     assert make_document(n=12, committee_size=4).warnings() == []
 

@@ -258,3 +258,19 @@ def test_settling_depends_on_the_state_alone() -> None:
     assert apply(builder.params, again, block) == after
     assert replace(after, height=0).root() == after.root()
     assert NO_LINK not in get_reveals(builder.state).values()
+
+
+def test_a_missing_update_earns_neither_a_seat_nor_standing() -> None:
+    # R7, R9: scorers who collude could otherwise seat a trainer that withheld its update
+    builder = ChainBuilder(n=8, c=2, k=7, election="score", weight="samples")
+    trainers = builder.trainers
+    offers = [builder.offer(trainer, samples=10 + at) for at, trainer in enumerate(trainers)]
+    builder.append(*(builder.update_body(offer) for offer in offers))
+    heaviest = builder.state.updates[-1]
+    builder.append(builder.model_body(missing=(heaviest.height,)))
+    assert heaviest.trainer == trainers[-1]
+    assert heaviest.trainer not in builder.committee
+    assert set(builder.committee) == {trainers[-2], trainers[-3]}
+    assert member_of(builder, heaviest.trainer).standing == 0
+    assert member_of(builder, trainers[-2]).standing == 1
+    assert member_of(builder, heaviest.trainer).beacon_index < builder.params.beacon_links, "its reveal still counts"
