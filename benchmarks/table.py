@@ -24,7 +24,7 @@ def figure_row(figure: Figure) -> tuple[str, str, str, str, str]:
 
 def make_table(section: Section) -> Table:
     """A section's figures."""
-    table = Table(title=section.title, title_justify="left", caption="\n".join(section.notes), caption_justify="left")
+    table = Table(title=section.title, title_justify="left", caption=" ".join(section.notes), caption_justify="left")
     for name in ("figure", "value", "least - greatest", "unit", "target"):
         table.add_column(name, justify="right" if name in ("value", "least - greatest") else "left")
     for figure in section.figures:

@@ -58,7 +58,7 @@ class Core:
         signer: Signer,
         beacon: Sequence[bytes],
         *,
-        held: Sequence[bytes] = (),
+        held: Sequence[BlobRef] = (),
         obliged: dict[int, BlobRef] | None = None,
         gossip_ms: int = 1_000,
     ) -> None:
@@ -69,6 +69,7 @@ class Core:
         self.heard: set[bytes] = {signer.public}
         self.obliged: dict[int, BlobRef] = dict(obliged or {})
         self.halted = False
+        self._left_out: dict[int, tuple[int, ...]] = {}
         self._out: list[Effect] = []
         self._later = Later()
         self._heights = Heights()
@@ -255,7 +256,7 @@ class Core:
             case Aggregated():
                 self._aggregated(event)
             case Trained(round, update, samples, codec) if round == current:
-                self.work.candidates.held.add(update.blob)
+                self.work.candidates.held.add(update)
                 self._speak(*self.work.make_offer(self.state, update, samples, codec))
             case Scored(round, offer, value, baseline, code) if round == current:
                 self._speak(*self.work.make_score(self.state, offer, value, baseline, code))
@@ -278,7 +279,10 @@ class Core:
     def _aggregated(self, event: Aggregated) -> None:
         if event.round == self.state.round.round:
             self.work.candidates.models[event.missing] = event.model
-        self._compare(event.round, self.obliged.pop(event.round, event.model), event.model)
+        elif event.missing == self._left_out.get(event.round, event.missing):
+            # another choice of updates was under way when the round ended: it says nothing about the final model
+            self._left_out.pop(event.round, None)
+            self._compare(event.round, self.obliged.pop(event.round, event.model), event.model)
 
     def _compare(self, round: int, final: BlobRef, derived: BlobRef) -> None:
         if final != derived:
@@ -319,7 +323,7 @@ class Core:
         if is_unchanged(self.params, before, body.missing):
             candidate = before.round.model
         if candidate is None:
-            self.obliged[round] = body.model
+            self.obliged[round], self._left_out[round] = body.model, body.missing
             self._out.append(make_aggregate(before, body.missing))
         else:
             self._compare(round, body.model, candidate)

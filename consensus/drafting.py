@@ -27,10 +27,11 @@ class RoundClock:
 @dataclass(slots=True)
 class Candidates:
     """The candidate models of the round that this machine has computed, by the heights left out (R7), and the update
-    blobs that it holds."""
+    blobs that it holds. Id and size together: a blob under a reference that lies about its size is not held, here or
+    anywhere, or voters would disagree for ever on whether it is missing."""
 
     models: dict[tuple[int, ...], BlobRef] = field(default_factory=dict)
-    held: set[bytes] = field(default_factory=set)
+    held: set[BlobRef] = field(default_factory=set)
 
 
 def open_slots(params: Params, state: State) -> int:
@@ -74,7 +75,7 @@ def _unfilled(pool: RoundPool, trainer: bytes) -> Unfilled:
 
 def get_missing(state: State, candidates: Candidates) -> tuple[int, ...]:
     """Heights of the round's accepted updates whose blobs are not held here (R7)."""
-    return tuple(update.height for update in state.updates if update.update.blob not in candidates.held)
+    return tuple(update.height for update in state.updates if update.update not in candidates.held)
 
 
 def is_unchanged(params: Params, state: State, missing: Sequence[int]) -> bool:

@@ -137,9 +137,9 @@ class Aggregated:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """These blobs are on disk, whole and verified."""
+    """These blobs are on disk, whole and verified, their sizes too."""
 
-    blobs: tuple[bytes, ...]
+    blobs: tuple[BlobRef, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ class FreshCheck:
         if self._omits(late, body.late):
             return False
         if body.missing:
-            refs = {update.height: update.update.blob for update in self.state.updates}
+            refs = {update.height: update.update for update in self.state.updates}
             if any(refs[height] in self.candidates.held for height in body.missing):
                 return False  # R7: I hold what is called missing
             if not self.clock.has_passed(self.clock.slots_final_ms, self.params.fetch_deadline_ms, self.now_ms):

@@ -1,5 +1,6 @@
 """From what a data scientist already has to a Task: a torch module with its arrays or DataLoaders."""
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 
@@ -12,15 +13,15 @@ from fl.task import Evaluation, TaskError, Update
 from fl.tensors import Array, Tensors
 from fl.training import Batches, Samples, evaluate, make_seed, train
 
-Data = tuple[Array, Array] | Batches  # (inputs (n, ...), labels (n,)), or a DataLoader
+Data = tuple[Array, Array] | Batches | Samples  # (inputs (n, ...), labels (n,)), or a DataLoader
 
 
 class TorchTask:
     """A classifier in torch as a Task: SGD on cross-entropy, score = minus the mean cross-entropy.
 
-    `factory` makes the module; `train`, `test` (the scoring set) and `report` are (inputs, labels) arrays, cast
-    to float32 and int64, or DataLoaders of such batches. `shared_test_set` says that `test` is the same on every
-    peer (R3).
+    `factory` makes the module; `train`, `test` (the scoring set) and `report` are (inputs, labels) arrays, copied
+    as float32 and int64, or `Samples` or DataLoaders of such tensors, used as they are. `shared_test_set` says that
+    `test` is the same on every peer (R3).
     """
 
     def __init__(
@@ -95,6 +96,8 @@ def _in_order(data: Samples | Batches) -> Batches:
 
 def _to_samples(data: Data, name: str) -> Samples | Batches:
     """Arrays become tensors in memory; anything else is a DataLoader and stays what it is."""
+    if isinstance(data, Samples):
+        return data
     if not (isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], np.ndarray)):
         if isinstance(data, Iterable):
             return data
@@ -108,8 +111,13 @@ def _to_samples(data: Data, name: str) -> Samples | Batches:
 def _compute_digest(data: Samples | Batches) -> bytes:
     if not isinstance(data, Samples):
         raise TaskError("shared_test_set needs the test set as arrays: the bytes of a DataLoader have no digest")
+    return _digest_samples(data)
+
+
+@functools.lru_cache(maxsize=8)
+def _digest_samples(data: Samples) -> bytes:
     digest = hashlib.sha256(b"fedchain test set 1")
     digest.update(repr(tuple(data.inputs.shape)).encode())
-    digest.update(data.inputs.numpy().astype("<f4").tobytes())
-    digest.update(data.labels.numpy().astype("<i8").tobytes())
+    digest.update(np.ascontiguousarray(data.inputs.numpy(), "<f4").data)
+    digest.update(np.ascontiguousarray(data.labels.numpy(), "<i8").data)
     return digest.digest()

@@ -20,9 +20,9 @@ EVALUATION_BATCH = 250
 Batches = Iterable[tuple[Tensor, Tensor]]  # inputs (b, ...), labels (b,) int64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Samples:
-    """A data set in memory: `inputs` (n, ...) float32 and `labels` (n,) int64."""
+    """A data set in memory: `inputs` (n, ...) float32 and `labels` (n,) int64. Each set is itself alone."""
 
     inputs: Tensor
     labels: Tensor

@@ -82,6 +82,10 @@ class BlobStore:
         """Whether the blob is here."""
         return self.path(blob).is_file()
 
+    def holds(self, ref: BlobRef) -> bool:
+        """Whether the blob is here and has the size that the reference says."""
+        return self.has(ref.blob) and self.size(ref.blob) == ref.size
+
     def size(self, blob: bytes) -> int:
         """Its size in bytes; raises `FileNotFoundError`."""
         return self.path(blob).stat().st_size

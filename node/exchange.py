@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from ledger.blobs import BlobError, chunk_count
+from ledger.blobs import BlobError, chunk_count, id_of_digests
 from ledger.types import BlobRef
 from node.errors import disk_error
 from node.limits import Limits
@@ -37,6 +37,8 @@ class BlobStore(Protocol):
     def has(self, blob: bytes) -> bool: ...
 
     def path(self, blob: bytes) -> Path: ...
+
+    def size(self, blob: bytes) -> int: ...
 
     def put_bytes(self, data: bytes) -> BlobRef: ...
 
@@ -103,9 +105,10 @@ class BlobExchange:
         """Where the blob is, once it is stored durably (B3). `holders` are tried in turn, the connected ones first;
         `ref.size` is a hard limit. Cancelling the last caller ends the transfer; what it has got stays for later.
 
-        Raises `ExchangeError` when the blob cannot be had, `NodeError` when this machine's disk fails.
+        Raises `ExchangeError` when the blob cannot be had (`SizeMismatch` also for one that is here under another
+        size), `NodeError` when this machine's disk fails.
         """
-        while not await _in_thread(self._store.has, ref.blob):
+        while not await _in_thread(_is_here, self._store, ref):
             job = self._jobs.get(ref) or self._begin(ref)
             job.holders += [holder for holder in holders if holder not in job.holders]
             assert job.task is not None
@@ -234,6 +237,19 @@ class BlobExchange:
 
     def _slot(self, holder: bytes) -> asyncio.Semaphore:
         return self._per_peer.setdefault(holder, asyncio.Semaphore(self._limits.fetches_per_peer_max))
+
+
+def _is_here(store: BlobStore, ref: BlobRef) -> bool:
+    """Whether the blob is in the store. Whoever happens to have it must see the same lie about its size as whoever has
+    to fetch it: else some voters hold what the others can never get (R7). A damaged file is removed, to be had again."""
+    if not store.has(ref.blob):
+        return False
+    if (size := store.size(ref.blob)) == ref.size:
+        return True
+    if id_of_digests(store.chunk_digests(ref.blob)) == ref.blob:
+        raise SizeMismatch(f"blob {ref.blob.hex()[:16]} has {size} bytes, its reference says {ref.size}")
+    store.path(ref.blob).unlink(missing_ok=True)
+    return False
 
 
 def _forget(job: _Job) -> None:

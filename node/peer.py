@@ -166,7 +166,7 @@ async def serve(opened: Opened, worker_socket: Path | None = None) -> None:
     home, config, genesis, chain = opened.home, opened.config, opened.genesis, opened.chain
     me = opened.signer.public
     owed = await asyncio.to_thread(get_obligations, chain, opened.blobs)
-    held = [update.update.blob for update in chain.state.updates if opened.blobs.has(update.update.blob)]
+    held = [update.update for update in chain.state.updates if opened.blobs.holds(update.update)]
     targets = {order.round: _final_model(chain, order.round) for order in owed}
     core = Core(genesis.params, chain.state, opened.signer, opened.beacon, held=held, obliged=targets)
     transport = TlsTransport(

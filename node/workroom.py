@@ -215,7 +215,7 @@ class Workroom:
                 await self._pause(wait_s)
                 wait_s = min(2 * wait_s, RETRY_MAX_S)
                 continue
-            self._post(Held((ref.blob,)))
+            self._post(Held((ref,)))
             return path
 
     async def _run(self, job: Job, kind: type[R]) -> R | None:

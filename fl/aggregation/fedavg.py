@@ -19,6 +19,6 @@ def aggregate(model: Tensors, updates: Sequence[tuple[int, Tensors]]) -> Tensors
         acc = np.zeros(old.shape, np.float64)
         for weight, delta in updates:
             acc += np.float64(weight) * delta[name].astype(np.float64)
-        with np.errstate(over="ignore", under="ignore"):  # an infinity is refused by the caller
+        with np.errstate(over="ignore", under="ignore"):  # the caller looks for infinities
             result[name] = (old.astype(np.float64) + acc / total).astype(np.float32)
     return result

@@ -37,20 +37,23 @@ def load(**settings: object) -> TorchTask:
     """Return the task of one peer; raises `TaskError` for a bad setting or data that cannot be read."""
     checked = FashionSettings.from_mapping("fashion-mnist", settings)
     try:
-        train, tests = read_fashion(checked.data, checked.images, checked.tests)
+        report, scoring, train = read_fashion(checked.data, checked.images, checked.tests)
     except IdxError as error:
         hint = "apt install dataset-fashion-mnist, or set `data` to the folder of its four IDX files"
         raise TaskError(f"task 'fashion-mnist': {error} ({hint})") from error
-    half = checked.tests // 2
-    scoring = Images(tests.pixels[:half], tests.labels[:half], tests.white)
-    report = Images(tests.pixels[half:], tests.labels[half:], tests.white)
     return build_task(checked, HIDDEN, train, scoring, report)
 
 
 @functools.lru_cache(maxsize=2)
-def read_fashion(folder: str, images: int, tests: int) -> tuple[Images, Images]:
-    """Return (training, test) images, parsed once a process and inherited by its forks; raises `IdxError`."""
-    return _read_part(Path(folder), "train", images), _read_part(Path(folder), "t10k", tests)
+def read_fashion(folder: str, images: int, tests: int) -> tuple[Images, Images, Images]:
+    """Return (report, scoring, training) images, parsed once a process and inherited by its forks.
+
+    Raises `IdxError`.
+    """
+    found, half = _read_part(Path(folder), "t10k", tests), tests // 2
+    scoring = Images(found.pixels[:half], found.labels[:half], found.white)
+    report = Images(found.pixels[half:], found.labels[half:], found.white)
+    return report, scoring, _read_part(Path(folder), "train", images)
 
 
 def _read_part(folder: Path, part: str, count: int) -> Images:

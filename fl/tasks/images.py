@@ -1,17 +1,20 @@
 """What the built-in image tasks share: their settings, and the way from a data set to a `TorchTask`."""
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fl.adapters import TorchTask
 from fl.models import MODELS, build_model
 from fl.partition import PartitionError, parse_scheme, partition
 from fl.task import TaskError
+from fl.training import Samples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +71,9 @@ def _check_int(name: str, value: int, low: int, high: int) -> None:
         raise TaskError(f"setting {name!r} must be from {low} to {high}, not {value}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Images:
-    """Images (n, side, side) uint8 from 0 to `white`, and labels (n,) from 0 to 9."""
+    """Images (n, side, side) uint8 from 0 to `white`, and labels (n,) from 0 to 9. Each set is itself alone."""
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.uint8]
@@ -78,8 +81,19 @@ class Images:
 
     def take(self, indices: NDArray[np.int64] | slice) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return (images (n, 1, side, side) from 0 to 1, labels (n,)) as a network takes them."""
-        inputs = self.pixels[indices][:, None].astype(np.float32) / np.float32(self.white)
+        inputs = self.pixels[indices][:, None].astype(np.float32)
+        inputs /= np.float32(self.white)
         return inputs, self.labels[indices].astype(np.int64)
+
+
+@functools.lru_cache(maxsize=8)
+def to_samples(images: Images) -> Samples:
+    """Return a whole data set as tensors, made once a process and shared with its forks; nobody writes to them."""
+    return _to_samples(*images.take(slice(None)))
+
+
+def _to_samples(inputs: NDArray[np.float32], labels: NDArray[np.int64]) -> Samples:
+    return Samples(torch.from_numpy(inputs), torch.from_numpy(labels))
 
 
 def build_task(settings: ImageSettings, hidden: int, train: Images, scoring: Images, report: Images) -> TorchTask:
@@ -91,9 +105,9 @@ def build_task(settings: ImageSettings, hidden: int, train: Images, scoring: Ima
     side = train.pixels.shape[1]
     return TorchTask(
         lambda: build_model(settings.model, side, hidden, settings.seed),
-        train.take(parts[settings.shard]),
-        scoring.take(slice(None)),
-        report=report.take(slice(None)),
+        _to_samples(*train.take(parts[settings.shard])),
+        to_samples(scoring),
+        report=to_samples(report),
         epochs=settings.epochs,
         batch=settings.batch,
         lr=settings.lr,

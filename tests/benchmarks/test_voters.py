@@ -17,6 +17,7 @@ def test_voters_are_summarised_together() -> None:
     results = [VoterResult((0.001, 0.002), 0.004, 0, 0), VoterResult((0.003, 0.1), 0.002, 400, 200)]
     found = summarise(results)
     assert (found.p50_ms, found.p99_ms) == (2.5, 100.0)
+    assert found.prompt_p50_ms == 51.0  # of 2 and 100 ms: a close and a model batch take turns
     assert found.cpu_ms == pytest.approx(3.0)
 
 

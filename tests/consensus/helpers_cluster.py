@@ -140,7 +140,7 @@ class Cluster:
     def aggregate(self, node: Node, order: ev.Aggregate) -> None:
         """Fetch what can be had, then derive the model; try again while something is withheld."""
         wanted = [item for item in order.updates if item.height not in order.missing]
-        held = [item.update.blob for item in wanted if self.fetch(node, item.update.blob)]
+        held = [item.update for item in wanted if self.fetch(node, item.update.blob)]
         self.later(10, node, ev.Held(tuple(held)))
         if len(held) < len(wanted):
             self.later(RETRY_MS, node, order)

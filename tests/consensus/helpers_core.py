@@ -55,7 +55,7 @@ class Bench:
         chain: ChainBuilder,
         me: bytes,
         log: Sequence[Record] = (),
-        held: Sequence[bytes] = (),
+        held: Sequence[BlobRef] = (),
         obliged: dict[int, BlobRef] | None = None,
     ) -> None:
         self.chain, self.me, self.now_ms = chain, me, 0

@@ -108,7 +108,7 @@ class Node:
         links = beacon_of(self.index, cluster.params.beacon_links)
         owed = self.obligations()
         targets = {order.round: self._final_model(order.round) for order in owed}
-        held = [update.update.blob for update in self.state.updates if update.update.blob in self.held]
+        held = [update.update for update in self.state.updates if update.update.blob in self.held]
         self.core = Core(
             cluster.params, self.state, signer, links, held=held, obliged=targets, gossip_ms=cluster.gossip_ms
         )
@@ -222,7 +222,7 @@ class Node:
         verdict = cluster.plan.score(self.me, offer)
         wait = cluster.random.randint(*cluster.plan.score_ms) + cluster.plan.slow_ms(self.me)
         if cluster.fetch(self, offer.update.blob):
-            cluster.later(wait, self, ev.Held((offer.update.blob,)))
+            cluster.later(wait, self, ev.Held((offer.update,)))
         if verdict is not None and (offer.update.blob in self.held or cluster.plan.scores_blind(self.me)):
             cluster.later(wait, self, ev.Scored(round, offer.id(), *verdict))
 

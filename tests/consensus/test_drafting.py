@@ -16,7 +16,7 @@ from consensus.drafting import (
 from consensus.pool import RoundPool
 from ledger.blobs import blob_ref
 from ledger.transition import apply_all
-from ledger.types import EmptyBody, ModelBody, UpdateBody
+from ledger.types import BlobRef, EmptyBody, ModelBody, UpdateBody
 from tests.ledger.helpers_ledger import BLOCK_MS, FAILING, PASSING, ChainBuilder
 
 OPENED = 1_000
@@ -157,11 +157,20 @@ def test_with_fewer_than_updates_min_the_model_stays(accepted: int) -> None:
     assert draft.model(OPENED) == ModelBody(draft.chain.state.round.model, (), (), ())
 
 
+def test_an_update_is_not_held_under_a_size_that_it_does_not_have(draft: Draft) -> None:
+    """R7: two accepted offers name one blob, one of them with a lie about its size: nobody can hold that one."""
+    filled(draft)
+    update = draft.chain.state.updates[0]
+    draft.candidates.held.update(item.update for item in draft.chain.state.updates[1:])
+    draft.candidates.held.add(BlobRef(update.update.blob, update.update.size + 1))
+    assert get_missing(draft.chain.state, draft.candidates) == (update.height,)
+
+
 def test_updates_are_called_missing_from_the_fetch_deadline_on_and_not_before(draft: Draft) -> None:
     """R7."""
     filled(draft)
     updates = draft.chain.state.updates
-    draft.candidates.held.update(item.update.blob for item in updates[1:])
+    draft.candidates.held.update(item.update for item in updates[1:])
     missing = (updates[0].height,)
     assert get_missing(draft.chain.state, draft.candidates) == missing
     draft.candidates.models[missing] = blob_ref(b"without it")

@@ -90,12 +90,12 @@ def test_at_the_fetch_deadline_a_candidate_without_what_is_not_held_is_asked_for
     updates = chain.state.updates
     work = work_of(chain, chain.committee[0])
     work.clock.slots_final_ms = 1_000
-    work.candidates.held.update(item.update.blob for item in updates[:2])
+    work.candidates.held.update(item.update for item in updates[:2])
     due = 1_000 + chain.params.fetch_deadline_ms
     assert [order.missing for order in asks(work, chain, due - 1) if isinstance(order, Aggregate)] == [()]
     assert [order.missing for order in asks(work, chain, due) if isinstance(order, Aggregate)] == [(3, 4)]
     assert asks(work, chain, due + 1) == []
-    work.candidates.held.add(updates[2].update.blob)
+    work.candidates.held.add(updates[2].update)
     assert [order.missing for order in asks(work, chain, due + 2) if isinstance(order, Aggregate)] == [(4,)]
 
 

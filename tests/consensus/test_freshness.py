@@ -185,7 +185,7 @@ def test_a_missing_update_is_held_until_the_voters_own_fetch_deadline(full: Vote
 def test_a_voter_that_holds_the_blob_refuses_to_call_it_missing(full: Voter) -> None:
     """R7: whatever the clock says."""
     update = full.chain.state.updates[0]
-    full.candidates.held.add(update.update.blob)
+    full.candidates.held.add(update.update)
     body = full.chain.model_body(blob_ref(b"without"), missing=(update.height,))
     full.candidates.models[(update.height,)] = body.model
     for now in (OPENED, OPENED + full.params.fetch_deadline_ms):

@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self, TypeVar
 
+import psutil
+
 from node.forkserver_process import ForkServerProcess, choose_socket_path
 from tests.guards.helpers_guards import ROOT
 
@@ -46,18 +48,25 @@ def start_command(log: Path, *words: object) -> subprocess.Popen[bytes]:
 
 def children_of(pid: int) -> list[int]:
     """The processes that `pid` started and that still run, zombies left out, with all of their children."""
-    import psutil
-
     with suppress(psutil.NoSuchProcess):
         found = psutil.Process(pid).children(recursive=True)
         return [child.pid for child in found if is_running(child.pid)]
     return []
 
 
+def processes_of(folder: Path) -> list[int]:
+    """The running processes whose command line names this folder: a testnet's own, all that it forked, its workers."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess):
+            named = any(str(folder) in word for word in process.cmdline())
+            if named and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+    return found
+
+
 def is_running(pid: int) -> bool:
     """Whether there is such a process, and no zombie."""
-    import psutil
-
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

@@ -13,7 +13,7 @@ from node.errors import ExitCode
 from tests.integration.conftest import MakeNetwork
 from tests.integration.helpers_chain import assert_one_history, read_blocks
 from tests.integration.helpers_network import Network
-from tests.integration.helpers_processes import Machine, children_of, is_running, start_command, tail, wait_for
+from tests.integration.helpers_processes import Machine, processes_of, start_command, tail, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -36,9 +36,14 @@ def test_a_signal_in_the_middle_of_a_round_ends_a_peer_with_code_0(
     assert_one_history([net.home(index) for index in net.all])
 
 
-def is_learning(folder: Path) -> bool:
-    """Whether some peer there has a final model."""
-    return any("model final" in path.read_text(errors="replace") for path in folder.glob("*/peer.log"))
+def await_learning(process: "subprocess.Popen[bytes]", folder: Path, log: Path) -> None:
+    """Until some peer of this testnet has a final model."""
+
+    def learned() -> bool:
+        assert process.poll() is None, tail(log)
+        return any("model final" in path.read_text(errors="replace") for path in folder.glob("*/peer.log"))
+
+    wait_for("learning", learned, 60, lambda: tail(log))
 
 
 @pytest.mark.parametrize("moment", ["starting", "learning"])
@@ -51,17 +56,16 @@ def test_ctrl_c_of_a_testnet_leaves_no_process_and_homes_that_start(
     process = start_command(log, "testnet", *words)
     try:
         if moment == "learning":
-            wait_for("learning", lambda: is_learning(folder) or None, 60, lambda: tail(log))
+            await_learning(process, folder, log)
         else:
             wait_for("first peer", lambda: next(folder.glob("*/peer.log"), None), 60, lambda: tail(log))
-        children = children_of(process.pid)
-        assert len(children) > 1
+        assert processes_of(folder)
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(30) == ExitCode.INTERRUPTED, tail(log)
     finally:
         process.kill()
         process.wait()
-    wait_for("end of all", lambda: not any(is_running(pid) for pid in children) or None, 10)
+    wait_for("end of all", lambda: not processes_of(folder) or None, 10, lambda: str(processes_of(folder)))
     with Network.adopt(machine, folder) as net:
         net.start()
         net.wait_height(max(net.heights()) + 2 * K)
@@ -75,15 +79,14 @@ def test_a_testnet_ended_by_another_signal_leaves_no_process_either(tmp_path: Pa
     folder, log = tmp_path / "net", tmp_path / "testnet.log"
     process = start_command(log, "testnet", "--peers", 3, "--committee", 1, "--rounds", 500, "--home", folder)
     try:
-        wait_for("learning", lambda: is_learning(folder) or None, 60, lambda: tail(log))
-        children = children_of(process.pid)
-        assert len(children) > 3
+        await_learning(process, folder, log)
+        assert len(processes_of(folder)) > 3
         process.send_signal(number)
         process.wait(30)
     finally:
         process.kill()
         process.wait()
-    wait_for("end of all", lambda: not any(is_running(pid) for pid in children) or None, 15)
+    wait_for("end of all", lambda: not processes_of(folder) or None, 15, lambda: str(processes_of(folder)))
 
 
 # ---------------------------------------------------------------------------------------------------------- full disk

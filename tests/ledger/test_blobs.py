@@ -179,3 +179,12 @@ def test_a_write_that_fails_leaves_nothing_half_done(store: BlobStore) -> None:
         store.put_bytes(b"unlucky")
     assert not store.has(ref.blob)
     assert [path.name for path in store.folder.iterdir()] == [ref.blob.hex()[:2]]
+
+
+def test_a_blob_is_held_under_its_own_size_only(tmp_path: Path) -> None:
+    """B1: a reference names id and size."""
+    store = BlobStore(tmp_path)
+    ref = store.put_bytes(b"blob")
+    assert store.holds(ref)
+    assert not store.holds(BlobRef(ref.blob, 5))
+    assert not store.holds(BlobRef(bytes(32), 4))

@@ -259,7 +259,7 @@ class MemoryPeer:
         self.owed = get_obligations(self.chain, self.blobs)
         k = self.genesis.params.round_length
         targets = {order.round: read_model(self.chain, model_height(k, order.round)).model for order in self.owed}
-        held = [update.update.blob for update in self.chain.state.updates if self.blobs.has(update.update.blob)]
+        held = [update.update for update in self.chain.state.updates if self.blobs.holds(update.update)]
         links = beacon_of(self.index, self.genesis.params.beacon_links)
         self.core = Core(
             self.genesis.params, self.chain.state, signer, links, held=held, obliged=targets, gossip_ms=100

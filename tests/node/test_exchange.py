@@ -9,7 +9,7 @@ import pytest
 from ledger.blobs import CHUNK_BYTES, BlobStore, blob_ref
 from ledger.types import BlobRef
 from node.errors import ExitCode, NodeError
-from node.exchange import BlobExchange, ExchangeError, read_head
+from node.exchange import BlobExchange, ExchangeError, SizeMismatch, read_head
 from node.limits import Limits
 from node.memory import MemoryNetwork, MemoryTransport
 from node.transport import BlobHead
@@ -67,6 +67,22 @@ async def test_a_blob_of_any_size_arrives_whole(world: World, data: bytes) -> No
 async def test_a_blob_that_is_here_is_not_asked_for(world: World) -> None:
     ref = world.store.put_bytes(b"mine")
     assert await world.exchange.fetch(ref, []) == world.store.path(ref.blob)
+
+
+async def test_a_blob_that_is_here_under_another_size_is_the_references_lie(world: World) -> None:
+    """R7: who has the blob already must judge the reference as everybody else does, or the voters never agree."""
+    ref = world.store.put_bytes(b"mine")
+    with pytest.raises(SizeMismatch, match="has 4 bytes, its reference says 5"):
+        await world.exchange.fetch(BlobRef(ref.blob, 5), [ONE])
+    assert world.store.has(ref.blob)
+
+
+async def test_a_blob_that_was_cut_short_on_disk_is_fetched_again(world: World) -> None:
+    ref = world.give(b"theirs", ONE)
+    world.store.put_bytes(b"theirs")
+    world.store.path(ref.blob).write_bytes(b"thei")
+    path = await world.exchange.fetch(ref, [ONE])
+    assert path.read_bytes() == b"theirs"
 
 
 async def test_one_request_a_chunk_and_no_more(world: World) -> None:

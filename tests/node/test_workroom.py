@@ -91,7 +91,7 @@ async def test_an_offer_is_fetched_from_its_trainer_and_scored(tmp_path: Path) -
         room.room.evaluate(Evaluate(ROUND, offer, room.model))
         await room.until(lambda: len(room.events) == 2)
         held, scored = room.events
-        assert held == Held((offer.update.blob,))
+        assert held == Held((offer.update,))
         assert isinstance(scored, Scored)
         assert (scored.round, scored.offer, scored.code) == (ROUND, offer.id(), 0)
         assert scored.value > scored.baseline

@@ -96,11 +96,25 @@ def test_an_unknown_rule_is_refused_by_name() -> None:
     assert tuple(RULES) == ("fedavg",)
 
 
-def test_deltas_and_results_that_break_the_schema_are_refused() -> None:
+def test_deltas_that_break_the_schema_are_refused() -> None:
     model = make_model()
-    with pytest.raises(TensorError):
-        aggregate("fedavg", model, [(1, {"bias": model["bias"]})])
-    huge = {name: np.full(array.shape, 3e38, np.float32) for name, array in model.items()}
     with pytest.raises(TensorError) as caught:
-        aggregate("fedavg", huge, [(1, huge)])
-    assert code_of(caught.value) == InvalidCode.NOT_FINITE
+        aggregate("fedavg", model, [(1, {"bias": model["bias"]})])
+    assert code_of(caught.value) == InvalidCode.SCHEMA
+
+
+def test_an_update_that_takes_the_model_out_of_float32_has_no_part() -> None:
+    """R7: colluding scorers may accept it; then every machine must still derive the same candidate."""
+    model, good = make_model(), make_model(1)
+    full = {name: np.full(array.shape, 3e38, np.float32) for name, array in model.items()}
+    assert encode_tensors(aggregate("fedavg", full, [(1, full)])) == encode_tensors(full)
+    mixed = aggregate("fedavg", full, [(1, full), (1, good)])
+    assert encode_tensors(mixed) == encode_tensors(aggregate("fedavg", full, [(1, good)]))
+
+
+def test_a_result_that_only_rounding_takes_out_of_float32_keeps_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R7: one more guard, whatever a rule computes."""
+    model = make_model()
+    infinite = {name: np.full(array.shape, np.inf, np.float32) for name, array in model.items()}
+    monkeypatch.setitem(RULES, "fedavg", lambda model, updates: infinite)
+    assert encode_tensors(aggregate("fedavg", model, [(1, make_model(1))])) == encode_tensors(model)

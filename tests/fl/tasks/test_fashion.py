@@ -6,6 +6,7 @@ import pytest
 
 from fl.task import TaskError, check_task, load_task
 from fl.tasks.fashion import DATA_DEFAULT, FashionSettings, load, read_fashion
+from fl.tasks.images import to_samples
 from tests.fl.helpers_fl import write_fashion
 
 
@@ -31,11 +32,12 @@ def test_the_defaults_are_those_of_the_benchmark() -> None:
 
 
 def test_the_first_images_train_and_the_test_images_are_halved(folder: Path) -> None:
-    train, tests = read_fashion(str(folder), 40, 20)
+    report, scoring, train = read_fashion(str(folder), 40, 20)
     assert train.pixels.shape == (40, 28, 28)
     task = load(data=str(folder), images=40, tests=20, shards=4, shard=1)
     assert task.train(task.model(), 0).samples == 10
-    inputs, labels = tests.take(slice(0, 10))
+    assert report.pixels.shape == (10, 28, 28)
+    inputs, labels = scoring.take(slice(None))
     assert inputs.shape == (10, 1, 28, 28)
     assert inputs.dtype == np.float32
     assert inputs.max() == 1.0
@@ -56,6 +58,14 @@ def test_plain_files_do_as_well(tmp_path: Path) -> None:
 
 def test_the_parsed_files_are_kept_in_memory(folder: Path) -> None:
     assert read_fashion(str(folder), 40, 20) is read_fashion(str(folder), 40, 20)
+
+
+def test_tasks_of_one_process_share_the_tensors_of_the_test_sets(folder: Path) -> None:
+    """Forked workers then share their memory, and need not make them again."""
+    report, scoring, _ = read_fashion(str(folder), 40, 20)
+    assert to_samples(scoring) is to_samples(scoring)
+    assert to_samples(scoring) is not to_samples(report)
+    assert to_samples(scoring).inputs.shape == (10, 1, 28, 28)
 
 
 def test_a_missing_folder_says_where_the_data_come_from(tmp_path: Path) -> None:
