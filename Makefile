@@ -29,7 +29,7 @@ SOURCES := $(wildcard $(PACKAGES) tests benchmarks)
 .DEFAULT_GOAL := help
 # `make -j test check` must not run two suites at once
 .NOTPARALLEL:
-.PHONY: help install testnet test test-unit test-integration check format bench compose-testnet clean clean-testnet
+.PHONY: help install testnet test test-unit test-integration test-slow check format bench compose-testnet clean clean-testnet
 
 help: ## show this list
 	@printf 'FedChain. Targets:\n'
@@ -47,10 +47,13 @@ testnet: $(STAMP) ## run 8 peers on this machine that learn digits for 10 rounds
 test: test-unit test-integration ## run the whole test suite
 
 test-unit: $(STAMP) ## run the tests without real processes, in parallel
-	$(BIN)/python -m pytest -q -n $(TEST_WORKERS) -m "not integration" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -n $(TEST_WORKERS) -m "not integration and not slow" $(PYTEST_ARGS)
 
 test-integration: $(STAMP) ## run the tests with real processes and sockets, one at a time
-	$(BIN)/python -m pytest -q -m integration $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -m "integration and not slow" $(PYTEST_ARGS)
+
+test-slow: $(STAMP) ## run the long repetitions: more seeds of whole runs, kills and poison (minutes)
+	$(BIN)/python -m pytest -q -m slow $(PYTEST_ARGS)
 
 check: $(STAMP) ## lint, format, types, import rules and the guards on sizes
 	$(BIN)/ruff check $(SOURCES)

@@ -37,7 +37,7 @@ from consensus.events import (
 from consensus.freshness import FreshCheck
 from consensus.pool import RoundMessage
 from consensus.quorum import is_quorum
-from consensus.relay import Heights, Later, get_lacking, make_have
+from consensus.relay import Answers, Heights, Later, get_lacking, make_have
 from consensus.signer import Signer
 from consensus.voting import Voting
 from ledger.certificate import InvalidCertificate, check_certificate
@@ -72,6 +72,7 @@ class Core:
         self._left_out: dict[int, tuple[int, ...]] = {}
         self._out: list[Effect] = []
         self._later = Later()
+        self._answers = Answers(gossip_ms)
         self._heights = Heights()
         self._probe_set = False
         self._probed_height = state.height
@@ -210,7 +211,7 @@ class Core:
     def _on_have(self, sender: bytes, have: Have) -> None:
         first = sender not in self._heights.known()
         self._heights.note(sender, have.height, self.state.height, self.now_ms)
-        if have.height == self.state.height:
+        if have.height == self.state.height and self._answers.allow(sender, self.now_ms):
             self._out.extend(Send(message, sender) for message in get_lacking(have, self._messages()))
         elif first:
             self._sync()

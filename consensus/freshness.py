@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from consensus.drafting import Candidates, RoundClock, is_unchanged
 from consensus.pool import RoundPool
+from ledger.endorsement import REJECTED, get_outcome
 from ledger.params import Params
-from ledger.state import REJECTED, State
-from ledger.transition import apply, get_listed_scores
+from ledger.state import State
+from ledger.transition import get_listed_scores
 from ledger.types import Block, EmptyBody, ModelBody, Score
 
 CLOCK_AHEAD_MAX_MS = 10_000
@@ -60,15 +61,14 @@ class FreshCheck:
             if item.offer and self._omits(self.pool.scores_of(item.offer[0].id()), item.scores):
                 return False
         passed = self.clock.has_passed(self.clock.opened_ms, self.params.round_deadline_ms, self.now_ms)
-        return True if passed or self._is_decided_by(blocks) else None
+        return True if passed or self._is_decided_by(close) else None
 
-    def _is_decided_by(self, blocks: Sequence[Block]) -> bool:
-        """Whether the batch itself shows that every drawn trainer is accepted or rejected (R6)."""
-        after = self.state
-        for block in blocks:
-            after = apply(self.params, after, block)
-        rejected = all(item.outcome == REJECTED for item in after.listed)
-        return rejected and bool(after.round.trainers)
+    def _is_decided_by(self, close: EmptyBody) -> bool:
+        """Whether the batch itself shows that every drawn trainer is accepted or rejected (R6). It is valid: the close
+        lists all that are not accepted. Asked after every event, so nothing is applied again (A8)."""
+        seats = len(self.state.round.committee)
+        outcomes = (get_outcome(self.params, item.scores, seats) for item in close.unfilled)
+        return bool(self.state.round.trainers) and all(outcome == REJECTED for outcome in outcomes)
 
     def _model(self, body: ModelBody) -> bool | None:
         late = self.pool.late_scores(get_listed_scores(self.state), self.state.round.committee)

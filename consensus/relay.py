@@ -10,6 +10,7 @@ from ledger.types import ProposedBatch
 LATER_MAX = 1024
 LATER_BATCHES_MAX = 16
 REPLY_MAX = 1024
+ANSWERS_MAX = 8
 
 
 def short_id(message: Message) -> bytes:
@@ -31,6 +32,25 @@ def get_lacking(have: Have, messages: Iterable[Message]) -> Iterator[Message]:
     lacking = (message for message in messages if short_id(message) not in known)
     for _, message in zip(range(REPLY_MAX), lacking, strict=False):
         yield message
+
+
+class Answers:
+    """How often each member's `Have` was answered: at most `ANSWERS_MAX` times in a window. A `Have` is 30 bytes, its
+    answer is all that is held: without this limit one member could keep the others busy with nothing else (A8)."""
+
+    def __init__(self, window_ms: int) -> None:
+        self._window_ms = window_ms
+        self._given: dict[bytes, tuple[int, int]] = {}
+
+    def allow(self, member: bytes, now_ms: int) -> bool:
+        """Whether this member is answered now; if so, it counts."""
+        since_ms, count = self._given.get(member, (now_ms, 0))
+        if now_ms - since_ms >= self._window_ms:
+            since_ms, count = now_ms, 0
+        if count >= ANSWERS_MAX:
+            return False
+        self._given[member] = since_ms, count + 1
+        return True
 
 
 class Later:

@@ -1,7 +1,18 @@
 """Anti-entropy, early messages and claims of height: everything bounded by sender (A4, A8, Y1)."""
 
 from consensus.events import HAVE_IDS_MAX, ID_PREFIX_BYTES, Have
-from consensus.relay import LATER_BATCHES_MAX, LATER_MAX, REPLY_MAX, Heights, Later, get_lacking, make_have, short_id
+from consensus.relay import (
+    ANSWERS_MAX,
+    LATER_BATCHES_MAX,
+    LATER_MAX,
+    REPLY_MAX,
+    Answers,
+    Heights,
+    Later,
+    get_lacking,
+    make_have,
+    short_id,
+)
 from ledger.types import PREVOTE
 from tests.consensus.helpers_agreement import member, proposal, vote
 from tests.ledger.helpers_ledger import ChainBuilder
@@ -150,3 +161,12 @@ def test_a_few_liars_do_not_make_me_look_behind() -> None:
     assert heights.credible() == 7
     heights.note(member(2), 10**6, 5, 0)
     assert heights.credible() == 10**6
+
+
+def test_a_member_is_answered_so_often_in_a_window_and_the_others_all_the_same() -> None:
+    """A8: a flood of `Have` makes nobody send all that it holds again and again."""
+    answers = Answers(1_000)
+    assert [answers.allow(member(0), 100) for _ in range(ANSWERS_MAX + 2)] == [True] * ANSWERS_MAX + [False] * 2
+    assert answers.allow(member(1), 100)
+    assert not answers.allow(member(0), 1_099)
+    assert answers.allow(member(0), 1_100)
