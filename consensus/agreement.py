@@ -65,7 +65,7 @@ class Agreement:
         self.valid_round = -1
         self.valid_blocks: Batch | None = None
         self._voters = frozenset(voters)
-        self._proposer_of = proposer_of
+        self.proposer_of = proposer_of
         self._timeouts = timeouts
         self._check = valid
         self._woken = False
@@ -179,7 +179,7 @@ class Agreement:
     def _refusal(self, proposal: Proposal) -> str | None:
         if proposal.chain != self.chain or proposal.instance != self.instance:
             return "a proposal of another chain or instance"
-        if proposal.proposer != self._proposer_of(proposal.round):
+        if proposal.proposer != self.proposer_of(proposal.round):
             return "a proposal of someone who is not the proposer of its round"
         if proposal.valid_round >= proposal.round:  # L28: vr < round
             return "a proposal whose valid round is not before its round"
@@ -291,7 +291,7 @@ class Agreement:
         self._fresh: dict[Value, bool | None] = {}
 
     def _owes_proposal(self) -> bool:
-        mine = self._proposer_of(self.round) == self.me  # L14
+        mine = self.proposer_of(self.round) == self.me  # L14
         return mine and self.step == STEPS[PROPOSE] and not self._proposed and self.round not in self._proposals
 
     def _enter(self) -> None:

@@ -51,16 +51,18 @@ def get_update_bodies(
     slots, or accepted offers of which one is older than `batch_wait`."""
     free = open_slots(params, state)
     accepted = pool.get_accepted(state)[:free]
+    closes = len(accepted) < free and is_close_due(params, state, pool, clock, now_ms)
+    oldest = min((pool.decided_ms[offer.id()] for offer in accepted), default=now_ms)
+    waited = bool(accepted) and now_ms - oldest >= params.batch_wait_ms
+    if len(accepted) < free and not closes and not waited:
+        return None  # asked after every event: nothing is built before something is due
     updates: list[Body] = [_update_body(params, pool, offer) for offer in accepted]
-    if len(accepted) == free:
-        return updates
-    if is_close_due(params, state, pool, clock, now_ms):
+    if closes:
         taken = {offer.trainer for offer in accepted} | {update.trainer for update in state.updates}
         rest = [trainer for trainer in sorted(state.round.trainers) if trainer not in taken]
         close = EmptyBody(tuple(_unfilled(pool, trainer) for trainer in rest))
         return [*updates, close, *[EmptyBody(())] * (free - len(accepted) - 1)]
-    oldest = min((pool.decided_ms[offer.id()] for offer in accepted), default=now_ms)
-    return updates if accepted and now_ms - oldest >= params.batch_wait_ms else None
+    return updates
 
 
 def _update_body(params: Params, pool: RoundPool, offer: Offer) -> UpdateBody:

@@ -1,7 +1,7 @@
 """The round's offers, scores and presents as this peer holds them, and since when (R2, R3, R6). Bounded: one offer a
 trainer, one score a (committee member, offer), one present a member."""
 
-from ledger.endorsement import ACCEPTED, REJECTED, get_outcome
+from ledger.endorsement import ACCEPTED, REJECTED, UNDECIDED, get_outcome
 from ledger.params import Params
 from ledger.state import State
 from ledger.transition import check_offer, check_present, check_score
@@ -21,6 +21,7 @@ class RoundPool:
         self.presents: dict[bytes, Present] = {}
         self.seen_ms: dict[bytes, int] = {}
         self.decided_ms: dict[bytes, int] = {}
+        self._outcomes: dict[bytes, str] = {}
 
     def add(self, state: State, message: RoundMessage, now_ms: int) -> bool:
         """Keep a message of the open round; False when it is known or there is no room for it. Raises `InvalidMessage`
@@ -59,23 +60,25 @@ class RoundPool:
         return True
 
     def _note_outcome(self, state: State, offer: bytes, now_ms: int) -> None:
-        if offer not in self.decided_ms and self.get_outcome(state, offer) == ACCEPTED:
-            self.decided_ms[offer] = now_ms
+        outcome = get_outcome(self.params, self.scores_of(offer), len(state.round.committee))
+        if outcome == ACCEPTED:
+            self.decided_ms.setdefault(offer, now_ms)
+        self._outcomes[offer] = outcome
 
     def scores_of(self, offer: bytes) -> tuple[Score, ...]:
         """The scores of an offer, in order of scorer key."""
         held = self.scores.get(offer, {})
         return tuple(held[scorer] for scorer in sorted(held))
 
-    def get_outcome(self, state: State, offer: bytes) -> str:
+    def get_outcome(self, offer: bytes) -> str:
         """R4 over all scores that are held."""
-        return get_outcome(self.params, self.scores_of(offer), len(state.round.committee))
+        return self._outcomes.get(offer, UNDECIDED)
 
     def get_accepted(self, state: State) -> list[Offer]:
         """Accepted offers that are not on chain yet, in order of trainer key."""
         on_chain = {update.trainer for update in state.updates}
         waiting = [self.offers[trainer] for trainer in sorted(self.offers) if trainer not in on_chain]
-        return [offer for offer in waiting if self.get_outcome(state, offer.id()) == ACCEPTED]
+        return [offer for offer in waiting if self.get_outcome(offer.id()) == ACCEPTED]
 
     def is_decided(self, state: State) -> bool:
         """Whether every drawn trainer is accepted or rejected (R6). A round without trainers waits for its deadline:
@@ -83,7 +86,7 @@ class RoundPool:
         on_chain = {update.trainer for update in state.updates}
         left = [trainer for trainer in state.round.trainers if trainer not in on_chain]
         offers = [self.offers.get(trainer) for trainer in left]
-        decided = all(offer and self.get_outcome(state, offer.id()) in (ACCEPTED, REJECTED) for offer in offers)
+        decided = all(offer and self.get_outcome(offer.id()) in (ACCEPTED, REJECTED) for offer in offers)
         return decided and bool(state.round.trainers)
 
     def held_since(self, message: RoundMessage) -> int:

@@ -178,8 +178,11 @@ class Voting:
                 self.out.append(SetTimer(ViewTimer(self.instance, round, step), after_ms))
             case WantBatch(round):
                 self._wanted = round
-            case AskFresh(_, blocks):
-                self.asked[blocks[-1].header.id()] = blocks
+            case AskFresh(round, blocks):
+                last, builder = blocks[-1].header.id(), self.agreement.proposer_of(round)
+                if any(block.header.proposer != builder for block in blocks):
+                    return self.agreement.fresh(last, False)  # A1: a fresh batch is its proposer's own
+                self.asked[last] = blocks
             case Decide(blocks, certificate):
                 after = self._states.get(blocks[-1].header.id())  # it may have been forgotten for others since
                 state = after or apply_all(self.params, self.state, blocks)

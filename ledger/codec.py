@@ -11,7 +11,7 @@ bounds included, so a decoder never trusts a size, a count or an index from outs
 `decode` rebuilds the value, encodes it again and compares: what is not the one canonical form is refused.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, Self, TypeVar, get_args, get_origin, get_type_hints
 
@@ -123,7 +123,8 @@ class Record:
 
 
 R = TypeVar("R", bound=Record)
-Layout = tuple[tuple[str, Any, Any], ...]
+Check = Callable[[object, str], Any]
+Layout = tuple[tuple[str, Check | None, Any, Any], ...]
 
 
 def unpack(data: bytes) -> Any:
@@ -161,13 +162,20 @@ _LAYOUTS: dict[type[Record], Layout] = {}
 
 
 def _layout(cls: type[Record]) -> Layout:
-    """(field name, rule, element type) of each field in order; the rule is None for a nested record."""
+    """(field name, check, rule, element type) of each field in order; the check is None unless the field is a plain
+    value, which most are; the rule is None for a nested record."""
     layout = _LAYOUTS.get(cls)
     if layout is None:
         hints = get_type_hints(cls, include_extras=True)
-        layout = tuple((field.name, *_rule(hints[field.name])) for field in fields(cls))  # type: ignore[arg-type]
+        names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+        layout = tuple((name, _leaf_check(hints[name]), *_rule(hints[name])) for name in names)
         _LAYOUTS[cls] = layout
     return layout
+
+
+def _leaf_check(hint: Any) -> Check | None:
+    check: Check | None = getattr(_rule(hint)[0], "check", None)
+    return check
 
 
 def _rule(hint: Any) -> tuple[Any, Any]:
@@ -183,8 +191,10 @@ def _rule(hint: Any) -> tuple[Any, Any]:
 
 def to_plain(record: Record) -> list[Any]:
     """The record as plain lists; every field is checked against its annotation on the way."""
-    cls = type(record)
-    return [_plain(getattr(record, name), rule, element, name) for name, rule, element in _layout(cls)]
+    return [
+        _plain(getattr(record, name), rule, element, name) if check is None else check(getattr(record, name), name)
+        for name, check, rule, element in _layout(type(record))
+    ]
 
 
 def _plain(value: Any, rule: Any, element: Any, where: str) -> Any:
@@ -209,8 +219,11 @@ def from_plain(cls: type[R], plain: Any, where: str, depth: int = 0) -> R:
     layout = _layout(cls)
     if depth > DEPTH_MAX or type(plain) is not list or len(plain) != len(layout):
         raise CodecError(f"{where}: expected an array of {len(layout)} fields")
-    items = zip(plain, layout, strict=True)
-    return cls(*(_value(item, rule, element, f"{where}.{name}", depth) for item, (name, rule, element) in items))
+    values = [
+        _value(item, rule, element, f"{where}.{name}", depth) if check is None else check(item, f"{where}.{name}")
+        for item, (name, check, rule, element) in zip(plain, layout, strict=True)
+    ]
+    return cls(*values)
 
 
 def _value(plain: Any, rule: Any, element: Any, where: str, depth: int) -> Any:

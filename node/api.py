@@ -50,7 +50,8 @@ class Status:
     received_bytes: int
     cpu_s: float
     rss_mb: float
-    loop_stall_max_ms: float
+    loop_stall_max_ms: float  # wall time, in which other processes may have run
+    loop_busy_max_ms: float  # CPU time of this process alone
     faults: dict[str, int]  # how often other peers broke which rule (A8)
     last_rounds: list[dict[str, object]]
 

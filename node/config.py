@@ -58,7 +58,7 @@ class WorkerSection(_Section):
     """Training and scoring processes: `socket` names a fork server that several peers of a machine share."""
 
     socket: Annotated[str, Field(min_length=1, max_length=100)] | None = None
-    nice: Annotated[int, Field(ge=0, le=19)] = 10
+    nice: Annotated[int, Field(ge=0, le=19)] = 15
 
 
 class LogSection(_Section):

@@ -10,6 +10,14 @@ FRAMES_MAX = 16_384
 BYTES_MAX = 64 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What a member sent, not decoded yet: that costs time, which the loop spends within its budget."""
+
+    member: bytes
+    data: bytes
+
+
 @dataclass(slots=True)
 class _Waiting:
     frames: int = 0
@@ -21,42 +29,37 @@ class Inbox:
 
     def __init__(self, frames_max: int = FRAMES_MAX, bytes_max: int = BYTES_MAX) -> None:
         self._frames_max, self._bytes_max = frames_max, bytes_max
-        self._events: deque[tuple[Event, bytes, int]] = deque()
+        self._items: deque[Event | Frame] = deque()
         self._waiting: dict[bytes, _Waiting] = {}
         self.dropped = 0
 
     def __len__(self) -> int:
-        return len(self._events)
+        return len(self._items)
 
     def put(self, event: Event) -> None:
         """Queue an event of this machine."""
-        self._events.append((event, b"", 0))
+        self._items.append(event)
 
-    def has_room(self, member: bytes, size_bytes: int) -> bool:
-        """Whether a frame of this member may be queued; one that may not counts as dropped. An empty place takes a
+    def put_frame(self, member: bytes, data: bytes) -> bool:
+        """Queue a frame; False when its sender has no room left: then it counts as dropped. An empty place takes a
         frame of any size."""
-        waiting = self._waiting.get(member)
-        if waiting is None or (
-            waiting.frames < self._frames_max and waiting.size_bytes + size_bytes <= self._bytes_max
-        ):
-            return True
-        self.dropped += 1
-        return False
-
-    def put_frame(self, member: bytes, event: Event, size_bytes: int) -> None:
-        """Queue what a frame of `size_bytes` said, after `has_room`."""
         waiting = self._waiting.setdefault(member, _Waiting())
+        full = waiting.frames >= self._frames_max or waiting.size_bytes + len(data) > self._bytes_max
+        if waiting.frames and full:
+            self.dropped += 1
+            return False
         waiting.frames += 1
-        waiting.size_bytes += size_bytes
-        self._events.append((event, member, size_bytes))
+        waiting.size_bytes += len(data)
+        self._items.append(Frame(member, data))
+        return True
 
-    def pop(self) -> Event:
-        """The oldest event; raises `IndexError` when there is none."""
-        event, member, size_bytes = self._events.popleft()
-        waiting = self._waiting.get(member)
-        if waiting is not None:
+    def pop(self) -> Event | Frame:
+        """The oldest item; raises `IndexError` when there is none."""
+        item = self._items.popleft()
+        if isinstance(item, Frame):
+            waiting = self._waiting[item.member]
             waiting.frames -= 1
-            waiting.size_bytes -= size_bytes
+            waiting.size_bytes -= len(item.data)
             if waiting.frames == 0:
-                del self._waiting[member]
-        return event
+                del self._waiting[item.member]
+        return item

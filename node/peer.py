@@ -89,7 +89,9 @@ def _open_signer(home: Home, genesis: Genesis, stack: ExitStack) -> tuple[Signer
     stack.callback(signer_log.close)
     try:
         records: list[Record] = [WalEntry.decode(item).record for item in data]
-        signer = Signer(key, SignerState.replay(records))
+        state = SignerState.replay(records)
+        state.check_chain(genesis.chain_id)
+        signer = Signer(key, state)
     except (SignerError, CodecError) as error:
         raise NodeError(ExitCode.SIGNER_STATE, f"{home.keys.signer_state}: {error}") from error
     beacon = beacon_chain(key, genesis.params.beacon_links, genesis.chain.encode())
@@ -213,13 +215,12 @@ async def serve(opened: Opened, worker_socket: Path | None = None) -> None:
         loop.add_signal_handler(number, shell.stop)
     async with api:
         try:
-            stall.start()
+            gc.freeze()  # what lives for the whole run need not be looked at again: no long pauses
             await transport.start(shell)
+            stall.start()
             log.info(
                 "peer started", chain=genesis.chain, member=me[:4], height=chain.state.height, listen=config.peer.listen
             )
-            gc.collect()
-            gc.freeze()  # what lives for the whole run need not be looked at again: no long pauses
             shell.workroom.prepare()
             await shell.run(owed)
         finally:

@@ -172,6 +172,8 @@ def verify_bundle(data: bytes) -> Provenance:
         raise ProvenanceError("the bundle lists voters that no block names (S3)")
     blocks = _check_blocks(genesis.params, headers, bundle.blocks, first)
     committee = bundle.committee.keys
+    if len(blocks) == 1 and committee:
+        raise ProvenanceError("#0: the genesis model has no committee, the bundle lists one (H2)")
     if len(blocks) > 1 and keys_hash("committee", committee) != blocks[0].header.committee:
         raise ProvenanceError(f"#{blocks[1].height}: the committee is not the one that #{blocks[0].height} names (S3)")
     contributions = _check_round(genesis, blocks, committee)

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from consensus.drafting import open_slots
 from ledger.genesis import Genesis
-from ledger.state import is_finished
+from ledger.state import State, is_finished
 from node.api import Status
 from node.shell import Shell
 from node.stall import StallMeter
@@ -30,6 +30,7 @@ class Reporter:
     ) -> None:
         self._genesis, self._shell, self._transport = genesis, shell, transport
         self._workers, self._stall = workers, stall
+        self._root_at, self._root_value = b"", b""
         self._names = {member.member_key: member.name for member in genesis.members}
 
     def status(self) -> Status:
@@ -44,7 +45,7 @@ class Reporter:
             chain=state.chain.hex(),
             height=state.height,
             tip=state.last_hash.hex(),
-            state_root=state.root().hex(),
+            state_root=self._root(state).hex(),
             round=state.round.round,
             phase=self._phase(),
             committee=[member.hex() for member in state.round.committee],
@@ -60,9 +61,16 @@ class Reporter:
             cpu_s=mine.cpu_s + self._workers.usage().cpu_s,
             rss_mb=mine.rss_mb,
             loop_stall_max_ms=self._stall.max_ms,
+            loop_busy_max_ms=self._stall.snapshot().cpu_max_ms,
             faults=self._faults(sum(item.faults for item in stats)),
             last_rounds=list(self._shell.history.rounds),
         )
+
+    def _root(self, state: State) -> bytes:
+        """The state root, computed once for each block."""
+        if self._root_at != state.last_hash:
+            self._root_at, self._root_value = state.last_hash, state.root()
+        return self._root_value
 
     def _faults(self, total: int) -> dict[str, int]:
         """By the rule that was broken; what the transport found by itself, such as a torn frame, is `connection`."""

@@ -37,14 +37,14 @@ from node import wire
 from node.errors import ExitCode, NodeError, disk_error
 from node.following import Follower
 from node.history import History
-from node.inbox import Inbox
+from node.inbox import Frame, Inbox
 from node.logs import get_log
 from node.serving import Librarian
 from node.signer_log import SignerLog
 from node.transport import BlobHead, Transport
 from node.workroom import Workroom
 
-STEP_BUDGET_S = 0.01
+STEP_BUDGET_S = 0.004
 STEP_EVENTS_MAX = 256
 ROUNDS_SIGNED_KEPT = 2
 
@@ -120,7 +120,24 @@ class Shell:
         for _ in range(STEP_EVENTS_MAX):
             if not self._inbox or time.monotonic() - begun > STEP_BUDGET_S:
                 return
-            yield from self.core.step(self._inbox.pop(), time.monotonic_ns() // 1_000_000, time.time_ns() // 1_000_000)
+            item = self._inbox.pop()
+            event = self._decode(item) if isinstance(item, Frame) else item
+            if event is not None:
+                yield from self.core.step(event, time.monotonic_ns() // 1_000_000, time.time_ns() // 1_000_000)
+
+    def _decode(self, frame: Frame) -> Received | None:
+        """What a frame says; one that cannot be decoded, or may not come now, costs its sender (A8)."""
+        member = frame.member
+        try:
+            message = wire.decode(frame.data)
+        except wire.WireError as error:
+            self.history.faulted("frame")
+            self.transport.fault(member, f"bad frame: {error}")
+            return None
+        if isinstance(message, wire.Hello | wire.Goodbye):
+            self.transport.fault(member, f"a {type(message).__name__} in the middle of a connection")
+            return None
+        return Received(member, message)
 
     async def _perform(self, effects: list[Effect]) -> None:
         records = [WalEntry(effect.record).encode() for effect in effects if isinstance(effect, Persist)]  # type: ignore[arg-type]
@@ -218,20 +235,9 @@ class Shell:
         self.post(PeerDown(member))
 
     def on_frame(self, member: bytes, frame: bytes) -> None:
-        """Decode a frame; what cannot be decoded costs its sender (A8)."""
-        if not self._inbox.has_room(member, len(frame)):
-            return  # gossip brings it again (A4)
-        try:
-            message = wire.decode(frame)
-        except wire.WireError as error:
-            self.history.faulted("frame")
-            self.transport.fault(member, f"bad frame: {error}")
-            return
-        if isinstance(message, wire.Hello | wire.Goodbye):
-            self.transport.fault(member, f"a {type(message).__name__} in the middle of a connection")
-            return
-        self._inbox.put_frame(member, Received(member, message), len(frame))
-        self._wake.set()
+        """Queue a frame; what has no room is dropped, and gossip brings it again (A4)."""
+        if self._inbox.put_frame(member, frame):
+            self._wake.set()
 
     def serve_head(self, member: bytes, blob: bytes) -> BlobHead | None:
         """B4, in a worker thread."""

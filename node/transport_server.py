@@ -13,6 +13,7 @@ from ledger.codec import pack
 from ledger.types import ROUND_MAX, SLOTS_MAX
 from node.endpoint import Endpoint
 from node.errors import ExitCode, NodeError
+from node.gate import Gate
 from node.greeting import Greeter
 from node.logs import get_log
 from node.switchboard import Switchboard
@@ -70,10 +71,12 @@ class Server:
 
     async def _bind(self, runner: web.AppRunner) -> asyncio.Server:
         listen = self._listen
-        assert runner.server is not None
+        server = runner.server
+        assert server is not None
+        gate = Gate(self._tls.member_of)
         try:
             return await asyncio.get_running_loop().create_server(
-                runner.server,
+                lambda: gate.guard(server()),
                 listen.host,
                 listen.port,
                 ssl=self._tls.server_context,

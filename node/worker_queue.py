@@ -15,6 +15,7 @@ from node.usage import NO_USAGE, Usage
 
 QUEUE_MAX_DEFAULT: Final = 128
 JOB_LIMIT_S_DEFAULT: Final = 600.0
+LINGER_S: Final = 0.1
 
 WorkErrorKind = Literal[
     "start",  # no worker can be made: a bad task, data that cannot be read, no fork server; the reason says which
@@ -193,8 +194,10 @@ async def _execute(worker: Worker, entry: _Entry) -> None:
     call = asyncio.ensure_future(_call(worker, entry))
     try:
         await asyncio.wait((call, entry.future), return_when=asyncio.FIRST_COMPLETED)
+        if not call.done():  # nobody waits for it; but a new worker costs more than the end of a short job
+            await asyncio.wait((call,), timeout=LINGER_S)
     finally:
-        # cancelled here, or by the caller, or by `cancel`: the worker must not go on with it
+        # cancelled here, or by the caller, or by `cancel`: the worker must not go on with it for long
         call.cancel()
         outcome = (await asyncio.gather(call, return_exceptions=True))[0]
     if entry.future.done():

@@ -26,7 +26,7 @@ FRAME_BYTES_MAX: Final = 8 << 20  # jobs name files; models never travel here
 SETTINGS_BYTES_MAX: Final = 64 << 10
 REASON_CHARS_MAX: Final = 2000
 WORKERS_MAX_DEFAULT: Final = 64
-NICE_DEFAULT: Final = 5  # added to a worker's nice value: event loops go first
+NICE_DEFAULT: Final = 15  # added to a worker's nice value: event loops go first
 LENGTH: Final = struct.Struct(">I")
 
 Frame = list[object]

@@ -99,7 +99,7 @@ def test_decided_is_the_moment_of_acceptance_and_not_of_later_scores(chain: Chai
     outcomes = []
     for at, scorer in enumerate(chain.committee, 1):
         pool.add(chain.state, chain.score(offer, scorer), at)
-        outcomes.append(pool.get_outcome(chain.state, offer.id()))
+        outcomes.append(pool.get_outcome(offer.id()))
     assert outcomes == [UNDECIDED, UNDECIDED, ACCEPTED, ACCEPTED]
     assert pool.decided_ms == {offer.id(): 3}
 
@@ -120,7 +120,7 @@ def test_rejection_by_half_of_the_committee(chain: ChainBuilder, pool: RoundPool
     pool.add(chain.state, offer, 0)
     for scorer, values in zip(chain.committee, (FAILING, FAILING, PASSING, PASSING), strict=True):
         pool.add(chain.state, chain.score(offer, scorer, values), 0)
-    assert pool.get_outcome(chain.state, offer.id()) == REJECTED
+    assert pool.get_outcome(offer.id()) == REJECTED
     assert pool.get_accepted(chain.state) == []
 
 

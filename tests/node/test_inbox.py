@@ -2,33 +2,29 @@
 
 import pytest
 
-from consensus.events import Event, Fired, GossipTimer, Have, PeerUp, Received
-from node.inbox import Inbox
+from consensus.events import Fired, GossipTimer, PeerUp
+from node.inbox import Frame, Inbox
 
 LOUD, QUIET = b"l" * 32, b"q" * 32
 
 
-def frame(member: bytes, height: int = 1) -> Received:
-    return Received(member, Have(height, 0, ()))
-
-
-def offer(inbox: Inbox, member: bytes, size_bytes: int = 10, height: int = 1) -> bool:
-    if not inbox.has_room(member, size_bytes):
-        return False
-    inbox.put_frame(member, frame(member, height), size_bytes)
-    return True
+def offer(inbox: Inbox, member: bytes, size_bytes: int = 10) -> bool:
+    return inbox.put_frame(member, bytes(size_bytes))
 
 
 def test_events_come_out_in_the_order_in_which_they_came_in() -> None:
     inbox = Inbox()
-    events: list[Event] = [PeerUp(LOUD), frame(LOUD), Fired(GossipTimer()), frame(QUIET)]
-    for event in events:
-        if isinstance(event, Received):
-            inbox.put_frame(event.sender, event, 10)
-        else:
-            inbox.put(event)
+    inbox.put(PeerUp(LOUD))
+    inbox.put_frame(LOUD, b"one")
+    inbox.put(Fired(GossipTimer()))
+    inbox.put_frame(QUIET, b"two")
     assert len(inbox) == 4
-    assert [inbox.pop() for _ in range(4)] == events
+    assert [inbox.pop() for _ in range(4)] == [
+        PeerUp(LOUD),
+        Frame(LOUD, b"one"),
+        Fired(GossipTimer()),
+        Frame(QUIET, b"two"),
+    ]
     assert not inbox
 
 
@@ -69,9 +65,10 @@ def test_own_events_always_have_room() -> None:
 
 def test_what_was_taken_frees_its_room() -> None:
     inbox = Inbox(frames_max=2, bytes_max=20)
-    for height in range(50):
-        assert offer(inbox, LOUD, 10, height)
-        assert inbox.pop() == frame(LOUD, height)
+    for number in range(50):
+        data = number.to_bytes(10, "big")
+        assert inbox.put_frame(LOUD, data)
+        assert inbox.pop() == Frame(LOUD, data)
     assert inbox.dropped == 0
 
 

@@ -19,12 +19,17 @@ from typing import Any
 import plyvel
 import pytest
 
+from consensus.signer import SignedOffer, WalEntry
+from ledger.blobs import blob_ref
+from ledger.keys import public_bytes
 from ledger.store import LevelStore
+from ledger.types import Offer
 from node.errors import ExitCode, NodeError
 from node.forkserver_process import choose_socket_path
 from node.home import Home
-from node.keyfiles import new_keys
+from node.keyfiles import load_member_key, new_keys
 from node.peer import open_home, run_peer
+from node.signer_log import SignerLog
 from tests.cli.helpers_cli import make_chain_home
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -194,6 +199,18 @@ def test_a_signer_state_of_another_key_is_refused(home: Home) -> None:
 def test_a_signer_state_that_names_no_key_is_refused(home: Home) -> None:
     home.keys.signer_state.write_bytes(b"FEDCSIGN\x01")
     assert refusal(home).exit_code is ExitCode.SIGNER_STATE
+
+
+def test_keys_that_have_signed_on_another_chain_are_refused(home: Home) -> None:
+    """A5: places are counted from 0 on each chain; the promises of one would answer for the other."""
+    key = load_member_key(home.keys.member_key)
+    offer = Offer(bytes(32), 0, public_bytes(key), bytes(32), blob_ref(b""), 1, "f32", bytes(32)).signed(key)
+    log, _ = SignerLog.open(home.keys.signer_state)
+    log.append([WalEntry(SignedOffer(offer)).encode()])
+    log.close()
+    error = refusal(home)
+    assert error.exit_code is ExitCode.SIGNER_STATE
+    assert f"signed on chain {bytes(8).hex()}" in str(error)
 
 
 def test_a_home_without_its_signer_state_is_refused(home: Home) -> None:
