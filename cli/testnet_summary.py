@@ -67,7 +67,7 @@ def describe_peer(status: PeerStatus, names: Mapping[str, str]) -> dict[str, obj
         "sent_mb": round(number(status, "sent_bytes") / MB, 3),
         "received_mb": round(number(status, "received_bytes") / MB, 3),
         "loop_stall_max_ms": round(number(status, "loop_stall_max_ms"), 1),
-        "loop_busy_max_ms": round(number(status, "loop_busy_max_ms"), 1),
+        "loop_own_max_ms": round(number(status, "loop_own_max_ms"), 1),
     }
 
 
@@ -105,7 +105,7 @@ def describe(plan: Plan, net: Net, outcome: Outcome, costs: Costs) -> dict[str, 
             "received_mb": round(sum(number(peer, "received_mb") for peer in peers), 3),
             "sent_mb_per_round": round(sent_mb / len(outcome.rounds), 3),
             "loop_stall_max_ms": max(number(peer, "loop_stall_max_ms") for peer in peers),
-            "loop_busy_max_ms": max(number(peer, "loop_busy_max_ms") for peer in peers),
+            "loop_own_max_ms": max(number(peer, "loop_own_max_ms") for peer in peers),
         },
     }
 

@@ -36,11 +36,10 @@ from consensus.events import (
 )
 from consensus.freshness import FreshCheck
 from consensus.pool import RoundMessage
-from consensus.quorum import is_quorum
 from consensus.relay import Answers, Heights, Later, get_lacking, make_have
 from consensus.signer import Signer
 from consensus.voting import Voting
-from ledger.certificate import InvalidCertificate, check_certificate
+from ledger.certificate import InvalidCertificate, check_certificate, is_quorum
 from ledger.params import Params
 from ledger.state import State, get_voters, is_finished
 from ledger.transition import InvalidBlock, apply_all

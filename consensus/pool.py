@@ -4,7 +4,7 @@ trainer, one score a (committee member, offer), one present a member."""
 from ledger.endorsement import ACCEPTED, REJECTED, UNDECIDED, get_outcome
 from ledger.params import Params
 from ledger.state import State
-from ledger.transition import check_offer, check_present, check_score
+from ledger.transition import check_offer, check_present, check_score, get_listed_scores
 from ledger.types import Offer, Present, Score
 
 RoundMessage = Offer | Score | Present
@@ -51,13 +51,20 @@ class RoundPool:
         if score.scorer in held:
             return False
         check_score(self.params, state, score)
-        room = ORPHANS_FACTOR * self.params.round_length
-        if sum(score.scorer in scores for scores in self.scores.values()) >= room:
+        if not self._is_known(state, score.offer) and not self._has_room(score.scorer):
             return False
         self.scores.setdefault(score.offer, {})[score.scorer] = score
         self.seen_ms[score.id()] = now_ms
         self._note_outcome(state, score.offer, now_ms)
         return True
+
+    def _is_known(self, state: State, offer: bytes) -> bool:
+        """Whether this offer is held or on chain. There is always room for its scores: else a scorer could fill some
+        voters with scores of nothing, and then give the others one that those must not omit and cannot list (R6)."""
+        return any(held.id() == offer for held in self.offers.values()) or offer in get_listed_scores(state)
+
+    def _has_room(self, scorer: bytes) -> bool:
+        return sum(scorer in scores for scores in self.scores.values()) < ORPHANS_FACTOR * self.params.round_length
 
     def _note_outcome(self, state: State, offer: bytes, now_ms: int) -> None:
         outcome = get_outcome(self.params, self.scores_of(offer), len(state.round.committee))

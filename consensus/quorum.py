@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Set
 
+from ledger.certificate import is_quorum
 from ledger.types import NO_HASH, PRECOMMIT, PREVOTE, Proposal, Vote
 
 ROUND_AHEAD_MAX = 16
@@ -9,11 +10,6 @@ ROUND_BEHIND_MAX = 16
 
 Value = tuple[int, bytes]
 NIL: Value = (0, NO_HASH)
-
-
-def is_quorum(count: int, total: int) -> bool:
-    """Whether `count` of `total` voters are more than 2/3: the 2f+1 of Algorithm 1."""
-    return 3 * count > 2 * total
 
 
 def has_honest(count: int, total: int) -> bool:

@@ -190,14 +190,15 @@ class SignerState:
     def check_chain(self, chain: bytes) -> None:
         """Raise `SignerError` where a promise was made on another chain: places are counted from 0 on each, so the
         promises of one would answer for the other."""
-        proposals = [batch.proposal for batch in self.batches.values()]
-        messages = [*self.votes.values(), *proposals, *self.offers.values(), *self.scores.values()]
-        for message in (*messages, *self.presents.values()):
-            if message.chain != chain:
-                raise SignerError(
-                    f"this key has signed on chain {message.chain.hex()[:16]}, genesis.json founds {chain.hex()[:16]}: "
-                    "restore the genesis.json of that chain, or make new keys with `keys new` for this one (A5)"
-                )
+        chains = {vote.chain for vote in self.votes.values()}
+        chains |= {batch.proposal.chain for batch in self.batches.values()}
+        chains |= {offer.chain for offer in self.offers.values()} | {score.chain for score in self.scores.values()}
+        chains |= {present.chain for present in self.presents.values()}
+        for other in sorted(chains - {chain}):
+            raise SignerError(
+                f"this key has signed on chain {other.hex()[:16]}, genesis.json founds {chain.hex()[:16]}: "
+                "restore the genesis.json of that chain, or make new keys with `keys new` for this one (A5)"
+            )
 
     def may_sign(self, instance: int, round: int, step: int) -> bool:
         """Whether a new vote (or, with step 0, a proposal) may be signed here: only above all that was signed (A5)."""

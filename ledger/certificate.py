@@ -10,7 +10,7 @@ class InvalidCertificate(ValueError):
 
 
 def is_quorum(count: int, voters: int) -> bool:
-    """Whether `count` of `voters` are more than 2/3."""
+    """Whether `count` of `voters` are more than 2/3: the 2f + 1 of Tendermint's Algorithm 1."""
     return 3 * count > 2 * voters
 
 

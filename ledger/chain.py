@@ -1,7 +1,7 @@
 """The chain as a peer keeps it: import of a batch = validate, apply, compare root, write."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ledger.certificate import InvalidCertificate, check_certificate
 from ledger.genesis import Genesis
@@ -9,7 +9,7 @@ from ledger.heights import is_model_height
 from ledger.params import Params
 from ledger.settlement import make_genesis
 from ledger.state import State, get_voters
-from ledger.store import Store, StoreDamaged
+from ledger.store import Store, StoreDamaged, get_blob_refs
 from ledger.transition import InvalidBlock, apply, apply_all, check_batch_shape
 from ledger.types import Block, Certificate, FinalBatch, body_root
 
@@ -76,15 +76,19 @@ def audit(
         yield Finding(0, reason)
         return
     tip, damage = _stored_tip(store)
+    seen = _Seen()
+    seen.note(block)
     try:
         while (tip is not None and state.height < tip.height) or store.block(state.height + 1) is not None:
-            after, finding = _audit_batch(genesis.params, store, state, check_round)
+            after, finding = _audit_batch(genesis.params, store, state, check_round, seen)
             yield finding or after
             if finding:
                 return
             state = after
         if tip != state:
             yield Finding(state.height, damage or "the stored state is not the one that the blocks lead to")
+        elif stray := store.find_stray(state.height, seen.starts, seen.named):
+            yield Finding(*stray)
     except StoreDamaged as error:
         yield Finding(state.height + 1, str(error))
 
@@ -105,8 +109,20 @@ def _stored_tip(store: Store) -> tuple[State | None, str | None]:
     return tip, None if tip else "the state at the tip is missing"
 
 
+@dataclass(slots=True)
+class _Seen:
+    """Where batches start, and which block names a blob first."""
+
+    starts: set[int] = field(default_factory=set)
+    named: dict[bytes, int] = field(default_factory=dict)
+
+    def note(self, block: Block) -> None:
+        for blob in get_blob_refs(block):
+            self.named.setdefault(blob, block.height)
+
+
 def _audit_batch(
-    params: Params, store: Store, state: State, check_round: Callable[[State, Block], str | None]
+    params: Params, store: Store, state: State, check_round: Callable[[State, Block], str | None], seen: _Seen
 ) -> tuple[State, Finding | None]:
     height = state.height + 1
     certificate: Certificate | None = store.certificate(height)
@@ -125,10 +141,12 @@ def _audit_batch(
     if broken is not None:
         return state, Finding(broken, "the block is not the one that its successor or its certificate names")
     before = state
+    seen.starts.add(certificate.instance)
     try:
         check_batch_shape(params, state, blocks)
         for block in blocks:
             height = block.height
+            seen.note(block)
             state = apply(params, state, block)
         check_certificate(certificate, blocks, get_voters(params, before))
     except (InvalidBlock, InvalidCertificate) as error:

@@ -4,7 +4,7 @@ Keys: `meta` (schema version, chain id), `tip` (the state after the last block),
 `c` + first height of a batch -> certificate, `r` + blob id -> height of the block that names it first.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -53,6 +53,7 @@ class Store(Protocol):
     def batch_at(self, height: int) -> FinalBatch | None: ...
     def named_at(self, blob: bytes) -> int | None: ...
     def append(self, blocks: tuple[Block, ...], certificate: Certificate | None, state: State) -> None: ...
+    def find_stray(self, height: int, starts: Set[int], named: Mapping[bytes, int]) -> tuple[int, str] | None: ...
     def close(self) -> None: ...
 
 
@@ -75,6 +76,9 @@ class KeyValueStore:
         raise NotImplementedError
 
     def _put(self, writes: list[tuple[bytes, bytes]]) -> None:
+        raise NotImplementedError
+
+    def _keys(self) -> Iterator[bytes]:
         raise NotImplementedError
 
     def tip(self) -> State | None:
@@ -120,6 +124,25 @@ class KeyValueStore:
                     named.setdefault(blob, block.height)
         self._put(writes + [(b"r" + blob, height.to_bytes(8, "big")) for blob, height in named.items()])
 
+    def find_stray(self, height: int, starts: Set[int], named: Mapping[bytes, int]) -> tuple[int, str] | None:
+        """What is here beside the blocks up to `height`, a certificate for each batch start and the index `named`, or
+        is wrong in that index: (height, reason). None of it is final, and yet it decides what this peer serves."""
+        for key in self._keys():
+            place = int.from_bytes(key[1:9], "big")
+            expected = (
+                key in (META, TIP)
+                or (key == _height_key(b"b", place) and place <= height)
+                or (key == _height_key(b"c", place) and place in starts)
+                or (key[:1] == b"r" and key[1:] in named)
+            )
+            if not expected:
+                at = min(place, height) if len(key) == 9 else height
+                return at, f"the store holds a record that no block calls for (key {key[:40].hex()})"
+        for blob, at in named.items():
+            if self.named_at(blob) != at:
+                return at, f"the store's index does not lead from blob {blob.hex()[:16]} to this block"
+        return None
+
 
 R = TypeVar("R", bound=Record)
 
@@ -146,6 +169,9 @@ class MemoryStore(KeyValueStore):
 
     def _put(self, writes: list[tuple[bytes, bytes]]) -> None:
         self.data.update(writes)
+
+    def _keys(self) -> Iterator[bytes]:
+        return iter(sorted(self.data))
 
     def close(self) -> None:
         """Nothing to close: the data stays, as a disk's would."""
@@ -212,6 +238,13 @@ class LevelStore(KeyValueStore):
             raise OSError(
                 28 if "No space" in str(error) else 5, f"LevelDB cannot write: {error}", str(self.folder)
             ) from error
+
+    def _keys(self) -> Iterator[bytes]:
+        try:
+            with self._db.iterator(include_value=False, verify_checksums=True) as keys:
+                yield from keys
+        except plyvel.Error as error:
+            raise StoreDamaged(f"{self.folder}: LevelDB cannot read ({error})") from error
 
     def heights(self) -> Iterator[int]:
         """The heights of all stored blocks, in order."""

@@ -50,8 +50,8 @@ class Status:
     received_bytes: int
     cpu_s: float
     rss_mb: float
-    loop_stall_max_ms: float  # wall time, in which other processes may have run
-    loop_busy_max_ms: float  # CPU time of this process alone
+    loop_stall_max_ms: float  # wall time, waits for a core included
+    loop_own_max_ms: float  # without them: what this process itself caused
     faults: dict[str, int]  # how often other peers broke which rule (A8)
     last_rounds: list[dict[str, object]]
 

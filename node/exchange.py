@@ -241,7 +241,8 @@ class BlobExchange:
 
 def _is_here(store: BlobStore, ref: BlobRef) -> bool:
     """Whether the blob is in the store. Whoever happens to have it must see the same lie about its size as whoever has
-    to fetch it: else some voters hold what the others can never get (R7). A damaged file is removed, to be had again."""
+    to fetch it: else some voters hold what the others can never get (R7). A damaged file is removed, to be had
+    again."""
     if not store.has(ref.blob):
         return False
     if (size := store.size(ref.blob)) == ref.size:

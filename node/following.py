@@ -10,6 +10,7 @@ from node.logs import get_log
 from node.transport import FetchError, Transport
 
 PATIENCE_S = 10.0
+TURN_S = 20.0
 OWED_MAX = 64
 
 log = get_log(__name__)
@@ -25,10 +26,12 @@ class Follower:
         height: Callable[[], int],
         owed: Callable[[], int],
         patience_s: float = PATIENCE_S,
+        turn_s: float = TURN_S,
     ) -> None:
-        """`patience_s` is how long nothing may move before a sync is given up."""
+        """`patience_s` is how long nothing may move before a sync is given up; after `turn_s` it is another member's
+        turn, as one that serves batch by batch, each at the last moment, would otherwise be followed for ever."""
         self._transport, self._post, self._height, self._owed = transport, post, height, owed
-        self._patience_s = patience_s
+        self._patience_s, self._turn_s = patience_s, turn_s
         self._task: asyncio.Task[None] | None = None
         self._member = b""
         self._progress = asyncio.Event()
@@ -60,12 +63,14 @@ class Follower:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self, member: bytes, height: int) -> None:
-        first = height
+        first, ends_s = height, asyncio.get_running_loop().time() + self._turn_s
         try:
             while await self._taken(height - 1) and (batches := await self._fetch(member, height)):
                 for batch in batches:
                     self._post(Synced(member, batch))
                 height = batches[-1].blocks[-1].height + 1
+                if asyncio.get_running_loop().time() >= ends_s:
+                    break
         except FetchError as error:
             log.debug("sync broke off", member=member[:4], height=height, reason=str(error))
         finally:

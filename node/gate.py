@@ -2,12 +2,20 @@
 of this process, and the next blob or block could not be written."""
 
 import asyncio
+import resource
 import ssl
 from collections import Counter
 from collections.abc import Callable
 from typing import Final, cast
 
 CONNECTIONS_PER_MEMBER_MAX: Final = 32
+
+
+def allow_many_files() -> None:
+    """Raise this process's limit of open files as far as it may go: connections of strangers count against it until
+    their handshakes have failed."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class Gate:

@@ -4,7 +4,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from consensus.events import HAVE_IDS_MAX, ID_PREFIX_BYTES
+from ledger.params import VOTERS_MAX, Params
+
 MIB = 1 << 20
+SIGNED_BYTES_MAX = 512  # of an offer, a score, a present or a header in canonical bytes; 420 is the largest today
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Size = Annotated[int, Field(ge=1024, le=1 << 40)]
@@ -22,8 +26,8 @@ class Limits(BaseModel):
     queue_bytes_max: Size = 32 * MIB
     messages_per_s_max: Rate = 5_000.0
     messages_burst_max: Count = 20_000
-    bytes_per_s_max: Rate = 64.0 * MIB
-    bytes_burst_max: Size = 256 * MIB
+    bytes_per_s_max: Rate = 8.0 * MIB
+    bytes_burst_max: Size = 64 * MIB
 
     faults_max: Count = 10
     fault_decay_s: Seconds = 60.0
@@ -45,3 +49,13 @@ class Limits(BaseModel):
     fetches_per_peer_max: Count = 2
     fetch_passes_max: Count = 20
     partial_bytes_max: Size = 4096 * MIB
+
+
+def fitted(limits: Limits, params: Params) -> Limits:
+    """These limits with frames no longer than this chain can need: what a batch of its largest round or a `Have` takes.
+    A longer frame only costs whoever decodes and keeps it (A8)."""
+    seats, slots = params.committee_size, params.round_length
+    offers = min(VOTERS_MAX, slots - 1)  # each with all its scores, in one batch: all accepted, all unfilled, or late
+    records = 16 + slots + offers * (1 + seats) + VOTERS_MAX
+    needed = SIGNED_BYTES_MAX * records + (ID_PREFIX_BYTES + 2) * HAVE_IDS_MAX
+    return limits.model_copy(update={"frame_bytes_max": min(limits.frame_bytes_max, needed)})

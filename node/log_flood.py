@@ -59,7 +59,8 @@ class RateLimiter:
 
 
 class FloodFilter(logging.Filter):
-    """Holds back repeated warnings and errors: ours by (message, source), a library's by its message template.
+    """Holds back repeated warnings and errors, and whatever else another peer makes us say: ours by (message,
+    source), a library's by its message template.
 
     Many sources together share a second budget, so that making up names doesn't help a flooder.
     """
@@ -71,10 +72,10 @@ class FloodFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether the record is written; the next one that passes says how many weren't."""
-        if record.levelno < logging.WARNING:
-            return True
         fields = get_fields(record)
         source = getattr(record, "source", None)
+        if record.levelno < logging.WARNING and source is None:
+            return True
         if fields is not None and source is None:
             return True  # our own doing: never hidden
         template = record.getMessage() if fields is not None else str(record.msg)

@@ -31,8 +31,10 @@ from node.errors import ExitCode, NodeError, disk_error
 from node.exchange import BlobExchange
 from node.following import Follower
 from node.forkserver_process import choose_socket_path
+from node.gate import allow_many_files
 from node.home import Home
 from node.keyfiles import load_member_key, load_public
+from node.limits import fitted
 from node.logs import get_log, setup_logging
 from node.reporting import Reporter
 from node.rounds import get_obligations, has_whole, read_model
@@ -178,7 +180,7 @@ async def serve(opened: Opened, worker_socket: Path | None = None) -> None:
         members={m.member_key: Peer(m.name, m.endpoint, m.certificate) for m in genesis.members},
         listen=config.peer.listen,
         chain=genesis.chain_id,
-        limits=config.limits,
+        limits=fitted(config.limits, genesis.params),
         height=lambda: chain.state.height,
     )
     shared = worker_socket or (Path(config.worker.socket) if config.worker.socket else None)
@@ -249,6 +251,7 @@ def run_peer(home: Path, worker_socket: Path | None = None) -> int:
     try:
         with open_home(home) as opened:
             setup_logging(opened.config.log.format, opened.config.log.level)
+            allow_many_files()
             check_golden_vectors()  # R7: the same bytes on every machine
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
                 runner.run(serve(opened, worker_socket))

@@ -61,7 +61,7 @@ class Reporter:
             cpu_s=mine.cpu_s + self._workers.usage().cpu_s,
             rss_mb=mine.rss_mb,
             loop_stall_max_ms=self._stall.max_ms,
-            loop_busy_max_ms=self._stall.snapshot().cpu_max_ms,
+            loop_own_max_ms=self._stall.snapshot().own_max_ms,
             faults=self._faults(sum(item.faults for item in stats)),
             last_rounds=list(self._shell.history.rounds),
         )

@@ -5,6 +5,8 @@ from ledger.chain import Chain
 from node.exchange import read_head
 from node.transport import BlobHead, Refused
 
+DIGESTS_KEPT_MAX = 64
+
 
 class Librarian:
     """Decides which member may have which blob. The event loop replaces the two sets, worker threads read them."""
@@ -13,6 +15,7 @@ class Librarian:
         self._chain, self._blobs = chain, blobs
         self._open_updates: frozenset[bytes] = frozenset()
         self._committee: frozenset[bytes] = frozenset()
+        self._digests: dict[bytes, bytes] = {}
 
     def guard(self, open_updates: frozenset[bytes], committee: frozenset[bytes]) -> None:
         """B4: these updates belong to a round whose slots are open, and to this committee alone."""
@@ -30,7 +33,20 @@ class Librarian:
 
     def serve_head(self, member: bytes, blob: bytes) -> BlobHead | None:
         """Digests and chunk 0 of a blob, where the member may have it."""
-        return read_head(self._blobs, blob) if self.check(member, blob) else None
+        return self._read_head(blob) if self.check(member, blob) else None
+
+    def _read_head(self, blob: bytes) -> BlobHead | None:
+        """The digests are kept: else each small request would have a whole blob read and hashed (A8). What a disk
+        damages meanwhile, the receiver finds by them."""
+        if (digests := self._digests.get(blob)) is not None:
+            first = self._blobs.read_chunk(blob, 0)
+            return None if first is None else BlobHead(digests, first)
+        head = read_head(self._blobs, blob)
+        if head is not None:
+            if len(self._digests) >= DIGESTS_KEPT_MAX:
+                self._digests.clear()
+            self._digests[blob] = head.digests
+        return head
 
     def serve_chunk(self, member: bytes, blob: bytes, index: int) -> bytes | None:
         """One chunk of a blob, where the member may have it."""

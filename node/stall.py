@@ -31,34 +31,46 @@ class StallSnapshot:
     """What the meter saw so far, in milliseconds."""
 
     max_ms: float  # longest wall time between two beats, the interval itself included
-    cpu_max_ms: float  # most CPU time of the loop's thread between two beats: no callback took longer
+    own_max_ms: float  # the same without the time in which the thread was ready to run and waited for a core
     over_limit: int  # gaps of more than STALL_LIMIT_MS
     beats: int
+
+
+def read_core_wait() -> float:
+    """Seconds for which the calling thread was ready to run and waited for a core, from the Linux kernel's schedstat;
+    always 0 where there is none."""
+    try:
+        with open("/proc/thread-self/schedstat", "rb", buffering=0) as file:
+            return int(file.read(128).split()[1]) / 1e9
+    except OSError:
+        return 0.0
 
 
 class StallMeter:
     """A heartbeat on the loop, compared with a monotonic clock.
 
     The interval is not subtracted: a stall begins anywhere between two beats, and a figure too high by one
-    interval is better than one too low. The wall figure also counts the time in which the operating system ran
-    other processes; the CPU figure doesn't, and bounds from above what any one callback of ours cost.
+    interval is better than one too low. The wall figure also counts the time in which the thread was ready and
+    other processes had the cores (many peers on one machine); the own figure leaves that out, and counts all that
+    this process itself did: callbacks, waits for the disk, waits for other threads.
     """
 
     def __init__(
         self,
         interval_s: float = INTERVAL_S_DEFAULT,
         clock: Callable[[], float] = time.monotonic,
-        cpu_clock: Callable[[], float] = time.thread_time,
+        waited: Callable[[], float] = read_core_wait,
     ) -> None:
+        """`waited` tells how many seconds the loop's thread has waited for a core since it began."""
         if interval_s <= 0:
             raise ValueError(f"interval_s must be above 0, not {interval_s}")
         self._interval_s = interval_s
         self._clock = clock
-        self._cpu_clock = cpu_clock
+        self._waited = waited
         self._scheduler: Scheduler | None = None
         self._handle: Handle | None = None
-        self._last_s = self._last_cpu_s = 0.0
-        self._max_ms = self._cpu_max_ms = 0.0
+        self._last_s = self._last_waited_s = 0.0
+        self._max_ms = self._own_max_ms = 0.0
         self._over_limit = self._beats = 0
 
     @property
@@ -70,7 +82,7 @@ class StallMeter:
         """Beat on `scheduler`, by default the running loop; must be called in its thread."""
         self.stop()
         self._scheduler = asyncio.get_running_loop() if scheduler is None else scheduler
-        self._last_s, self._last_cpu_s = self._clock(), self._cpu_clock()
+        self._last_s, self._last_waited_s = self._clock(), self._waited()
         self._handle = self._scheduler.call_later(self._interval_s, self._beat)
 
     def stop(self) -> None:
@@ -81,21 +93,21 @@ class StallMeter:
 
     def snapshot(self) -> StallSnapshot:
         """Return what was measured since the meter was made or reset."""
-        return StallSnapshot(self._max_ms, self._cpu_max_ms, self._over_limit, self._beats)
+        return StallSnapshot(self._max_ms, self._own_max_ms, self._over_limit, self._beats)
 
     def reset(self) -> None:
         """Forget the maxima, for a measurement that begins after start-up."""
-        self._max_ms = self._cpu_max_ms = 0.0
+        self._max_ms = self._own_max_ms = 0.0
         self._over_limit = self._beats = 0
 
     def _beat(self) -> None:
         if self._scheduler is None:
             return
-        now_s, cpu_s = self._clock(), self._cpu_clock()
+        now_s, waited_s = self._clock(), self._waited()
         gap_ms = (now_s - self._last_s) * 1000
         self._max_ms = max(self._max_ms, gap_ms)
-        self._cpu_max_ms = max(self._cpu_max_ms, (cpu_s - self._last_cpu_s) * 1000)
+        self._own_max_ms = max(self._own_max_ms, gap_ms - (waited_s - self._last_waited_s) * 1000)
         self._over_limit += gap_ms > STALL_LIMIT_MS
         self._beats += 1
-        self._last_s, self._last_cpu_s = now_s, cpu_s
+        self._last_s, self._last_waited_s = now_s, waited_s
         self._handle = self._scheduler.call_later(self._interval_s, self._beat)

@@ -85,7 +85,7 @@ class Switchboard:
             return
         self._links[link.member] = link
         self.stats(link.member).connects += 1
-        log.info("peer connected", peer=self.name(link.member))
+        log.info("peer connected", source=link.member.hex(), peer=self.name(link.member))
         self.handler.on_up(link.member)
         try:
             await link.run(self.handler.on_frame)
@@ -102,7 +102,7 @@ class Switchboard:
         """Forget a link that has ended or is about to be closed."""
         if self._links.get(link.member) is link and self.handler is not None:
             del self._links[link.member]
-            log.info("peer disconnected", peer=self.name(link.member))
+            log.info("peer disconnected", source=link.member.hex(), peer=self.name(link.member))
             self.handler.on_down(link.member)
 
     # -------------------------------------------------------------------------------------------------- faults

@@ -5,6 +5,8 @@ import errno
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from functools import partial
 from typing import TypeVar
 
 from aiohttp import web
@@ -32,6 +34,9 @@ KEEPALIVE_S = 75.0
 BACKLOG = 128
 HEIGHT_MAX = ROUND_MAX * SLOTS_MAX
 
+SERVED_AT_ONCE_MAX = 2  # of one member's requests; the others wait for their turn
+BATCHES_AT_ONCE_MAX = 1  # of all: encoding them takes the interpreter from the event loop
+
 T = TypeVar("T")
 Route = Callable[[bytes, web.Request], Awaitable[web.StreamResponse]]
 
@@ -48,6 +53,8 @@ class Server:
         self._runner: web.AppRunner | None = None
         self._socket: asyncio.Server | None = None
         self._requests: Counter[bytes] = Counter()
+        self._turns: dict[bytes, asyncio.Semaphore] = {}
+        self._batch_turns = asyncio.Semaphore(BATCHES_AT_ONCE_MAX)
 
     async def start(self) -> None:
         """Listen; raises `NodeError` PORT_IN_USE or NETWORK."""
@@ -121,7 +128,7 @@ class Server:
     async def _head(self, member: bytes, request: web.Request) -> web.StreamResponse:
         handler, blob = self._board.handler, bytes.fromhex(request.match_info["blob"])
         assert handler is not None
-        head: BlobHead | None = await self._serve(lambda: handler.serve_head(member, blob))
+        head: BlobHead | None = await self._serve(member, lambda: handler.serve_head(member, blob))
         if head is None:
             raise web.HTTPNotFound(text="this blob is not here")
         count = len(head.digests).to_bytes(4, "big")
@@ -131,7 +138,7 @@ class Server:
         handler, blob = self._board.handler, bytes.fromhex(request.match_info["blob"])
         index = int(request.match_info["index"])
         assert handler is not None
-        chunk = await self._serve(lambda: handler.serve_chunk(member, blob, index))
+        chunk = await self._serve(member, lambda: handler.serve_chunk(member, blob, index))
         if chunk is None:
             raise web.HTTPNotFound(text="this chunk is not here")
         return self._reply(member, chunk)
@@ -142,13 +149,17 @@ class Server:
         if not (text.isascii() and text.isdecimal() and len(text) <= 20 and int(text) <= HEIGHT_MAX):
             raise web.HTTPBadRequest(text="from=HEIGHT is needed")
         assert handler is not None
-        batches = await self._serve(lambda: handler.serve_batches(member, int(text), limits.batches_bytes_max))
+        work = partial(handler.serve_batches, member, int(text), limits.batches_bytes_max)
+        batches = await self._serve(member, work, self._batch_turns)
         return self._reply(member, pack(batches))
 
-    async def _serve(self, work: Callable[[], T]) -> T:
-        """Read in a worker thread: the disk may be slow, and the loop must not wait for it."""
+    async def _serve(self, member: bytes, work: Callable[[], T], turns: asyncio.Semaphore | None = None) -> T:
+        """Read in a worker thread: the disk may be slow, and the loop must not wait for it. A member's requests wait
+        for each other, so that a flood of them takes neither all threads nor the interpreter (A8)."""
+        mine = self._turns.setdefault(member, asyncio.Semaphore(SERVED_AT_ONCE_MAX))
         try:
-            return await asyncio.get_running_loop().run_in_executor(None, work)
+            async with mine, turns or nullcontext():
+                return await asyncio.get_running_loop().run_in_executor(None, work)
         except Refused as refused:
             raise web.HTTPForbidden(text=str(refused)) from refused
 

@@ -12,7 +12,7 @@ from ledger.genesis import load_genesis
 from ledger.types import UpdateBody
 from node.errors import ExitCode
 from node.home import Home
-from node.provenance import Bundle, Link, ProvenanceError, Segment, verify_bundle
+from node.provenance import Bundle, KeyList, Link, ProvenanceError, Segment, verify_bundle
 from tests.cli.helpers_cli import Command
 
 
@@ -88,6 +88,9 @@ def test_a_bundle_of_the_initial_model_is_its_genesis(command: Command, chain_ho
     command("model", "export", "--home", chain_home.path, "--height", 0, "--out", tmp_path / "m", "--bundle", path)
     found = command("model", "verify", path, "--model", tmp_path / "m", "--json").json
     assert (found["height"], found["round"], found["contributions"]) == (0, None, [])
+    bundle = Bundle.decode(path.read_bytes())
+    with pytest.raises(ProvenanceError, match="has no committee"):
+        verify_bundle(replace(bundle, committee=KeyList((bytes(32),))).encode())
 
 
 def test_without_a_trusted_chain_id_verify_warns(command: Command, bundle: Path) -> None:

@@ -23,7 +23,7 @@ LINE = RoundLine(0, 5, "00" * 32, ("hospital-1", "hospital-2"), 4, 3, 1, 1, 0.75
 STATUS: Mapping[str, object] = {
     "member": "aa", "height": 10, "tip": "11" * 32, "state_root": "22" * 32, "cpu_s": 1.5, "rss_mb": 80.0,
     "sent_bytes": 2_000_000, "received_bytes": 1_000_000, "loop_stall_max_ms": 12.34,
-    "loop_busy_max_ms": 3.21, "round": 2, "phase": "training",
+    "loop_own_max_ms": 3.21, "round": 2, "phase": "training",
     "committee": ["aa", "cc"],
 }  # fmt: skip
 

@@ -262,6 +262,19 @@ def test_a_proposed_model_without_some_updates_is_derived_to_be_compared() -> No
     assert not prevote.is_nil
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_a_fresh_batch_that_names_another_builder_gets_a_nil_prevote(own: bool) -> None:
+    """A1: `proposer` is who built it; nobody may put a batch on an innocent's name."""
+    bench = trainer()
+    bench.start()
+    bench.vote()
+    proposer = bench.chain.committee[0]
+    builder = proposer if own else bench.chain.trainers[1]
+    blocks, _ = bench.chain.blocks(*bench.chain.fill_slots(), proposer=builder)
+    (ballot,) = sent(bench.hear(proposal(bench.chain, proposer, blocks)), Vote)
+    assert (ballot.step, ballot.is_nil) == (PREVOTE, not own)
+
+
 def test_the_timeout_of_a_held_proposal_ends_in_a_nil_prevote() -> None:
     """A3: it waits at most until timeoutPropose."""
     bench = trainer()

@@ -92,6 +92,16 @@ def test_a_scorer_has_room_for_a_bounded_number_of_scores(chain: ChainBuilder, p
     assert len(pool.messages()) == room + 1
 
 
+def test_scores_of_nothing_leave_room_for_those_of_a_known_offer(chain: ChainBuilder, pool: RoundPool) -> None:
+    """R6: a voter that holds such a score refuses a close without it, so every proposer must be able to list it."""
+    flooder, offer = chain.committee[0], chain.offer(chain.trainers[0])
+    pool.add(chain.state, offer, 0)
+    for number in range(ORPHANS_FACTOR * chain.params.round_length):
+        pool.add(chain.state, chain.score(chain.offer(chain.trainers[1], samples=number + 1), flooder), 0)
+    assert pool.add(chain.state, chain.score(offer, flooder), 0)
+    assert [score.scorer for score in pool.scores_of(offer.id())] == [flooder]
+
+
 def test_decided_is_the_moment_of_acceptance_and_not_of_later_scores(chain: ChainBuilder, pool: RoundPool) -> None:
     """R4, R5: accepted with the third of four scores (more than 2c/3); `batch_wait` runs from there."""
     offer = chain.offer(chain.trainers[0])

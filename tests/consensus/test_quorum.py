@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consensus.quorum import ROUND_AHEAD_MAX, ROUND_BEHIND_MAX, Slot, VoteBook, has_honest, is_quorum
+from consensus.quorum import ROUND_AHEAD_MAX, ROUND_BEHIND_MAX, Slot, VoteBook, has_honest
+from ledger.certificate import is_quorum
 from ledger.types import PRECOMMIT, PREVOTE, Vote
 from tests.consensus.helpers_agreement import member, members, value, vote
 

@@ -322,3 +322,15 @@ def test_what_was_promised_for_a_learning_round_can_be_spoken_again() -> None:  
     log.restart()
     assert log.signer.promises(1) == said
     assert log.signer.promises(3) == []
+
+
+def test_a_log_with_any_promise_of_another_chain_is_refused_for_this_one() -> None:
+    """A5: places are counted from 0 on each chain."""
+    for ask in (("vote", 5, 0, 0, "A"), ("proposal", 5, 0, 0, "A"), ("offer", 0, 1, 0, "A"), ("score", 0, 1, 0, "A")):
+        log = Log()
+        log.ask(ask)
+        state = SignerState.replay([WalEntry.decode(entry).record for entry in log.entries])
+        state.check_chain(CHAIN)
+        with pytest.raises(SignerError, match="has signed on chain"):
+            state.check_chain(ANY_HASH)
+    SignerState(member(0)).check_chain(ANY_HASH)

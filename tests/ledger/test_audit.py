@@ -210,3 +210,34 @@ def test_a_wrong_aggregate_names_its_model_block(height: int) -> None:
         return "the aggregate differs" if block.height == height else None
 
     assert finding(dict(DATA), refuse) == Finding(height, "the aggregate differs")
+
+
+@pytest.mark.parametrize(
+    ("key", "height"),
+    [
+        (height_key(b"b", 50), BUILDER.state.height),
+        (height_key(b"c", 2), 2),
+        (b"r" + bytes(32), BUILDER.state.height),
+        (b"c", BUILDER.state.height),
+        (b"x", BUILDER.state.height),
+    ],
+    ids=["block", "certificate", "index", "short", "unknown"],
+)
+def test_a_record_that_no_block_calls_for_is_found(key: bytes, height: int) -> None:
+    """A certificate in the middle of a batch, or an index entry, changes what the peer serves to others."""
+    assert height_key(b"c", 2) not in DATA
+    found = finding(DATA | {key: b"anything"})
+    assert found is not None
+    assert found.height == height
+    assert "no block calls for" in found.reason
+
+
+def test_an_index_that_leads_elsewhere_or_nowhere_is_found() -> None:
+    """B4: what the index does not name is served to nobody."""
+    keys = [key for key in DATA if key.startswith(b"r")]
+    for key in keys:
+        for data in (DATA | {key: bytes(7) + b"\x63"}, {name: value for name, value in DATA.items() if name != key}):
+            found = finding(data)
+            assert found is not None
+            assert key[1:9].hex() in found.reason
+    assert len(keys) > 2

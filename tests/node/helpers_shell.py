@@ -11,7 +11,7 @@ from consensus.events import Effect, Event, Held
 from consensus.signer import Identity, Signer, SignerState, WalEntry
 from fl.jobs import Job, Result, run_job
 from fl.tensors import encode_tensors
-from ledger.blobs import BlobStore
+from ledger.blobs import BlobStore, blob_ref
 from ledger.chain import Chain
 from ledger.genesis import Genesis
 from ledger.heights import model_height
@@ -34,7 +34,7 @@ from tests.node.helpers_tasks import LinearTask
 
 WAIT_S = 20.0
 LINKS = 16
-MARK = Held((b"mark" * 8,))
+MARK = Held((blob_ref(b"mark"),))
 
 
 def key_of(index: int) -> bytes:

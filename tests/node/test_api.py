@@ -33,7 +33,7 @@ STATUS = Status(
     cpu_s=1.5,
     rss_mb=70.5,
     loop_stall_max_ms=12.5,
-    loop_busy_max_ms=3.5,
+    loop_own_max_ms=3.5,
     faults={"bad-signature": 2},
     last_rounds=[{"round": 4, "height": 25, "accuracy": 0.91}],
 )

@@ -1,5 +1,7 @@
 """Blobs and batches over HTTPS: what is served, what is refused (B4), what is malformed (A8)."""
 
+import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,24 @@ from ledger.blobs import CHUNK_BYTES, BlobStore
 from node.limits import MIB
 from node.transport import FetchError, FetchKind
 from tests.node.helpers_net import QUICK, Member, Recorder, connected_pair, make_members, make_transport, running
+
+
+class Slow(Recorder):
+    """Counts how many of its batches are being read at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self._lock = threading.Lock()
+
+    def serve_batches(self, member: bytes, height: int, bytes_max: int) -> list[bytes]:
+        with self._lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        threading.Event().wait(0.02)  # as long as reading them takes
+        with self._lock:
+            self.now -= 1
+        return []
 
 
 @pytest.fixture(scope="module")
@@ -163,3 +183,15 @@ async def test_an_answer_without_end_is_cut_off(members: list[Member]) -> None:
     ):
         with pytest.raises(FetchError, match="longer than 1048576"):
             await asker.fetch_chunk(low.key, bytes(32), 0)
+
+
+async def test_requests_of_batches_wait_for_each_other(members: list[Member]) -> None:
+    """A8: encoding them takes the interpreter; many at once would stop the event loop."""
+    low, high = members
+    slow = Slow()
+    async with (
+        running(make_transport(low, members, {}), slow) as low_side,
+        running(make_transport(high, members, {low.key: low_side.port}), Recorder()) as high_side,
+    ):
+        await asyncio.gather(*(high_side.fetch_batches(low.key, 1) for _ in range(6)))
+    assert slow.most == 1

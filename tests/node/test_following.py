@@ -44,15 +44,15 @@ class Desk:
     transport: MemoryTransport
     takes: Callable[[Synced], bool]
     patience_s: float = WAIT_S
+    turn_s: float = WAIT_S
     events: list[Event] = field(default_factory=list)
     height: int = 0
     owed: int = 0
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        self.follower = Follower(
-            self.transport, self._post, lambda: self.height, lambda: self.owed, patience_s=self.patience_s
-        )
+        height, owed = (lambda: self.height), (lambda: self.owed)
+        self.follower = Follower(self.transport, self._post, height, owed, self.patience_s, self.turn_s)
 
     def _post(self, event: Event) -> None:
         self.events.append(event)
@@ -86,13 +86,14 @@ async def opened(
     answer: Callable[[int, int], list[bytes]],
     takes: Callable[[Synced], bool] = lambda _: True,
     patience_s: float = WAIT_S,
+    turn_s: float = WAIT_S,
 ) -> AsyncIterator[tuple[Desk, Server, MemoryTransport]]:
     network = MemoryNetwork(LIMITS)
     mine, theirs = network.transport(ME), network.transport(SERVER)
     server = Server(answer)
     await mine.start(Recorder())
     await theirs.start(server)
-    desk = Desk(mine, takes, patience_s)
+    desk = Desk(mine, takes, patience_s, turn_s)
     try:
         yield desk, server, mine
     finally:
@@ -123,6 +124,16 @@ async def test_everything_above_the_tip_is_fetched_in_order_answer_by_answer(
         assert server.heights[0] == 1
         assert server.heights[-1] == 13  # where there is nothing more
         assert len(server.heights) > 2  # Y1: in bounded answers
+
+
+async def test_a_members_turn_ends_though_it_has_more(honest: Callable[[int, int], list[bytes]]) -> None:
+    """Y1: a liar that serves true batches one by one, each at the last moment, is not followed for ever."""
+    async with opened(lambda height, size: honest(height, 1), turn_s=0.0) as (desk, server, _):
+        desk.follower.follow(SERVER, 1)
+        await desk.end()
+        assert desk.synced == [1]
+        assert desk.events[-1] == SyncEnded(SERVER)
+        assert server.heights == [1]
 
 
 async def test_one_sync_runs_at_a_time(honest: Callable[[int, int], list[bytes]]) -> None:

@@ -1,11 +1,11 @@
 """A member's connections are limited: it cannot take every file descriptor of a peer (A8)."""
 
 import asyncio
-from pathlib import Path
+import resource
 
 import pytest
 
-from node.gate import CONNECTIONS_PER_MEMBER_MAX
+from node.gate import CONNECTIONS_PER_MEMBER_MAX, allow_many_files
 from node.tls import TlsIdentity
 from tests.node.helpers_net import WAIT_S, Member, Recorder, make_members, make_transport, running
 
@@ -57,3 +57,13 @@ async def test_connections_above_the_limit_are_cut_off_and_other_members_served(
             if served:
                 break
         await close(others)
+
+
+def test_as_many_files_as_may_be_can_be_open() -> None:
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, most), most))
+        allow_many_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (most, most)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))

@@ -91,7 +91,14 @@ def test_many_made_up_sources_share_a_budget(clock: Clock) -> None:
 def test_what_we_say_of_ourselves_is_never_held_back(clock: Clock) -> None:
     flood = FloodFilter(RateLimiter(1, 0, clock=clock), RateLimiter(1, 0, clock=clock))
     assert all(flood.filter(make_record(logging.ERROR, "disk full", None, {})) for _ in range(50))
-    assert all(flood.filter(make_record(logging.INFO, "final", "peer-1", {})) for _ in range(50))
+    assert all(flood.filter(make_record(logging.INFO, "final", None, {})) for _ in range(50))
+
+
+def test_a_peer_that_comes_and_goes_all_the_time_does_not_fill_the_log(clock: Clock) -> None:
+    """A8: what another peer makes us say is limited at every level."""
+    flood = FloodFilter(RateLimiter(3, 0, clock=clock), RateLimiter(100, 0, clock=clock))
+    passed = sum(flood.filter(make_record(logging.INFO, "peer connected", "peer-1", {})) for _ in range(50))
+    assert passed == 3
 
 
 def test_a_library_is_limited_by_its_message_template(clock: Clock) -> None:

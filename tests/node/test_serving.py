@@ -6,7 +6,7 @@ import pytest
 
 from ledger.blobs import CHUNK_BYTES, BlobStore
 from ledger.types import FinalBatch
-from node.serving import Librarian
+from node.serving import DIGESTS_KEPT_MAX, Librarian
 from node.transport import Refused
 from tests.ledger.helpers_ledger import ChainBuilder, play
 
@@ -80,6 +80,28 @@ def test_a_blob_that_the_chain_does_not_name_is_served_to_nobody(builder: ChainB
 def test_the_initial_model_is_served_to_every_member(builder: ChainBuilder, blobs: BlobStore) -> None:
     blob = blobs.put_bytes(b"initial model").blob
     assert Librarian(builder.chain, blobs).serve_head(builder.committee[0], blob) is not None
+
+
+def test_a_blob_is_hashed_for_the_first_of_many_heads_only(builder: ChainBuilder, blobs: BlobStore) -> None:
+    """A8: a request of a hundred bytes must not have a whole model read and hashed each time."""
+    ref = blobs.put_bytes(bytes(CHUNK_BYTES) + b"tail")
+    librarian = Librarian(builder.chain, blobs)
+    librarian.guard(frozenset({ref.blob}), frozenset(builder.committee))
+    first = librarian.serve_head(builder.committee[0], ref.blob)
+    with blobs.path(ref.blob).open("r+b") as file:
+        file.seek(CHUNK_BYTES)
+        file.write(b"TAIL")  # not read again: the receiver finds it by the digests
+    assert librarian.serve_head(builder.committee[0], ref.blob) == first
+    blobs.path(ref.blob).unlink()
+    assert librarian.serve_head(builder.committee[0], ref.blob) is None
+
+
+def test_the_digests_of_many_blobs_are_bounded(builder: ChainBuilder, blobs: BlobStore) -> None:
+    refs = [blobs.put_bytes(bytes([number])) for number in range(DIGESTS_KEPT_MAX + 2)]
+    librarian = Librarian(builder.chain, blobs)
+    librarian.guard(frozenset(ref.blob for ref in refs), frozenset(builder.committee))
+    heads = [librarian.serve_head(builder.committee[0], ref.blob) for ref in refs]
+    assert [head is not None and head.first for head in heads] == [bytes([number]) for number in range(len(refs))]
 
 
 def test_a_named_blob_that_is_not_here_is_missing(builder: ChainBuilder, blobs: BlobStore) -> None:

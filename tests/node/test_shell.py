@@ -31,6 +31,7 @@ from consensus.events import (
     Started,
 )
 from consensus.signer import SignedOffer, SignedPresent, SignerState, WalEntry
+from ledger.blobs import blob_ref
 from ledger.store import StoreDamaged
 from node import wire
 from node.errors import ExitCode, NodeError, disk_error
@@ -42,7 +43,7 @@ from tests.node.helpers_shell import Bench, key_of
 
 Script = Callable[[Event], Sequence[Effect]]
 PEER = key_of(1)
-NUDGE = Held((b"nudge" + b"." * 27,))
+NUDGE = Held((blob_ref(b"nudge"),))
 HAVE = wire.encode(Have(0, 0, ()))
 
 

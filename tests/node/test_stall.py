@@ -5,15 +5,15 @@ from collections.abc import Callable
 
 import pytest
 
-from node.stall import StallMeter
+from node.stall import StallMeter, read_core_wait
 
 
 class ManualLoop:
-    """A scheduler that runs its one callback when told; wall and CPU clocks in seconds."""
+    """A scheduler that runs its one callback when told; wall clock and wait for a core in seconds."""
 
     def __init__(self) -> None:
         self.now_s = 100.0
-        self.cpu_s = 5.0
+        self.waited_s = 5.0
         self.callback: Callable[[], None] | None = None
         self.delay_s = 0.0
 
@@ -24,9 +24,9 @@ class ManualLoop:
     def cancel(self) -> None:
         self.callback = None
 
-    def beat_after(self, wall_ms: float, cpu_ms: float = 0.0) -> None:
+    def beat_after(self, wall_ms: float, waited_ms: float = 0.0) -> None:
         self.now_s += wall_ms / 1000
-        self.cpu_s += cpu_ms / 1000
+        self.waited_s += waited_ms / 1000
         callback, self.callback = self.callback, None
         assert callback is not None
         callback()
@@ -39,7 +39,7 @@ def loop() -> ManualLoop:
 
 @pytest.fixture
 def meter(loop: ManualLoop) -> StallMeter:
-    meter = StallMeter(0.01, clock=lambda: loop.now_s, cpu_clock=lambda: loop.cpu_s)
+    meter = StallMeter(0.01, clock=lambda: loop.now_s, waited=lambda: loop.waited_s)
     meter.start(loop)
     return meter
 
@@ -51,12 +51,17 @@ def test_the_longest_gap_between_two_beats_is_kept(meter: StallMeter, loop: Manu
     assert loop.delay_s == 0.01
 
 
-def test_cpu_time_is_kept_apart_from_time_in_which_others_ran(meter: StallMeter, loop: ManualLoop) -> None:
-    loop.beat_after(80, cpu_ms=2)
-    loop.beat_after(30, cpu_ms=25)
+def test_own_time_is_kept_apart_from_time_in_which_others_had_the_cores(meter: StallMeter, loop: ManualLoop) -> None:
+    loop.beat_after(80, waited_ms=68)
+    loop.beat_after(30, waited_ms=5)
     snapshot = meter.snapshot()
     assert snapshot.max_ms == pytest.approx(80)
-    assert snapshot.cpu_max_ms == pytest.approx(25)
+    assert snapshot.own_max_ms == pytest.approx(25)
+
+
+def test_the_kernel_tells_how_long_a_thread_waited_for_a_core() -> None:
+    first = read_core_wait()
+    assert 0 <= first <= read_core_wait()
 
 
 def test_gaps_over_the_limit_are_counted(meter: StallMeter, loop: ManualLoop) -> None:
