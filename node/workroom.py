@@ -107,6 +107,7 @@ class Workroom:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._remove_abandoned()
 
     # -------------------------------------------------------------------------------------------------- the pieces
 
@@ -241,9 +242,7 @@ class Workroom:
         """Where a worker writes; nothing stays there. What a killed process leaves is removed at the next start."""
         self._number += 1
         path = self._folder / f"{name}-{self._number}.part"
-        for old in self._abandoned:
-            old.unlink(missing_ok=True)
-        self._abandoned.clear()
+        self._remove_abandoned()
         try:
             yield path
         except asyncio.CancelledError:
@@ -251,6 +250,12 @@ class Workroom:
             raise
         finally:
             path.unlink(missing_ok=True)
+
+    def _remove_abandoned(self) -> None:
+        """What a worker wrote after nobody waited for it any more."""
+        for path in self._abandoned:
+            path.unlink(missing_ok=True)
+        self._abandoned.clear()
 
     def _spawn(self, round: int, work: Coroutine[object, object, None], name: str) -> None:
         task = asyncio.create_task(work, name=f"{name}-{round}")
