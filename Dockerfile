@@ -1,7 +1,7 @@
 # One FedChain peer. Keys, configuration and data live in a volume at /home/fedchain/home; see docker-compose.yml.
 FROM python:3.11-slim-bookworm
 
-# pip's options, e.g. --build-arg PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" for torch without CUDA
+# pip's options, e.g. an index that offers torch without CUDA: --build-arg PIP_ARGS="--extra-index-url ..."
 ARG PIP_ARGS=""
 
 RUN useradd --create-home --uid 10001 --shell /usr/sbin/nologin fedchain \

@@ -8,7 +8,8 @@ PEERS=8
 LIMIT_S=${LIMIT_S:-600}
 # docker-compose.yml reads these; learning ends after ROUNDS, so all peers come to rest at one block
 export ROUND_LENGTH=${ROUND_LENGTH:-5} ROUNDS=${ROUNDS:-3}
-export COMPOSE_PROJECT_NAME=${COMPOSE_PROJECT_NAME:-fedchain}
+# a project of its own: the end removes its volumes, and must not touch those of `docker compose up`
+export COMPOSE_PROJECT_NAME=${COMPOSE_PROJECT_NAME:-fedchain-check}
 
 fail() {
   echo "error: $*" >&2
