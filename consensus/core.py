@@ -255,9 +255,9 @@ class Core:
         match event:
             case Aggregated():
                 self._aggregated(event)
-            case Trained(round, update, samples, codec) if round == current:
+            case Trained(round, update, seal, samples, codec) if round == current:
                 self.work.candidates.held.add(update)
-                self._speak(*self.work.make_offer(self.state, update, samples, codec))
+                self._speak(*self.work.make_offer(self.state, update, seal, samples, codec))
             case Scored(round, offer, value, baseline, code) if round == current:
                 self._speak(*self.work.make_score(self.state, offer, value, baseline, code))
             case _:

@@ -70,13 +70,14 @@ class RoundWork:
     # ---------------------------------------------------------------------------------------------- signed results
 
     def make_offer(
-        self, state: State, update: BlobRef, samples: int, codec: str
+        self, state: State, update: BlobRef, seal: bytes, samples: int, codec: str
     ) -> tuple[list[Effect], RoundMessage | None]:
         """My offer, persisted before it is spoken (A5, R2); the reveal is beacon link L-1-t (R9)."""
         round = state.round
         reveal = self.beacon[self.params.beacon_links - 1 - round.round]
         samples = min(samples, self.params.samples_max)
-        message, record = self.signer.offer(state.chain, round.round, round.model.blob, update, samples, codec, reveal)
+        base = round.model.blob
+        message, record = self.signer.offer(state.chain, round.round, base, update, seal, samples, codec, reveal)
         return ([Persist(record)] if record else []), message
 
     def make_score(

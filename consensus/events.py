@@ -107,10 +107,11 @@ class Fired:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """My update of `round` is a blob on disk (B3)."""
+    """My update of `round` is a blob on disk (B3), and `seal` is my seal of it (B4)."""
 
     round: int
     update: BlobRef
+    seal: bytes
     samples: int
     codec: str
 

@@ -278,13 +278,21 @@ class Signer:
         return batch, self._promise(SignedProposal(batch))
 
     def offer(
-        self, chain: bytes, round: int, base: bytes, update: BlobRef, samples: int, codec: str, reveal: bytes
+        self,
+        chain: bytes,
+        round: int,
+        base: bytes,
+        update: BlobRef,
+        seal: bytes,
+        samples: int,
+        codec: str,
+        reveal: bytes,
     ) -> tuple[Offer | None, SignedOffer | None]:
         """My one offer of a learning round (R2)."""
         stored = self._state.offers.get(round)
         if stored is not None or round < self._state.floor.round:
             return stored, None
-        offer = Offer(chain, round, self.public, base, update, samples, codec, reveal).signed(self._key)
+        offer = Offer(chain, round, self.public, base, update, seal, samples, codec, reveal).signed(self._key)
         return offer, self._promise(SignedOffer(offer))
 
     def score(

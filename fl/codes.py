@@ -14,3 +14,4 @@ class InvalidCode(IntEnum):
     NORM = 5  # the decoded delta is longer than `update_norm_max` and the slack
     SIZE = 6  # more bytes or tensors than allowed
     CODEC = 7  # an unknown codec, or bytes that its encoder never makes
+    SEAL = 8  # the offer's maker did not have the bytes (B4)

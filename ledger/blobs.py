@@ -1,15 +1,18 @@
-"""Blobs are files (B1, B3): models and updates live outside the blocks, named by the hash of their chunks' hashes."""
+"""Blobs are files (B1, B3): models and updates live outside the blocks, named by the hash of their chunks' hashes. A
+seal proves that a trainer has an update's bytes (B4)."""
 
 import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
-from ledger.keys import HASH_BYTES
+from ledger.keys import HASH_BYTES, digest, digest_stream
 from ledger.types import BlobRef
 
 CHUNK_BYTES = 1 << 20
+SEAL_DOMAIN = "seal"
 
 
 class BlobError(ValueError):
@@ -53,6 +56,17 @@ def file_digests(path: Path) -> bytes:
 def file_ref(path: Path) -> BlobRef:
     """Id and size of a file's content."""
     return BlobRef(id_of_digests(file_digests(path)), path.stat().st_size)
+
+
+def make_seal(trainer: bytes, data: bytes) -> bytes:
+    """The seal of `data` by `trainer` (its member key, 32 bytes): who has only the blob's id, or another trainer's
+    seal, cannot make it (B4)."""
+    return digest(SEAL_DOMAIN, trainer, data)
+
+
+def file_seal(path: Path, trainer: bytes) -> bytes:
+    """`make_seal` of a file's content, read a chunk at a time; raises `OSError`."""
+    return digest_stream(SEAL_DOMAIN, chain((trainer,), _chunks(path)))
 
 
 def sync_folder(folder: Path) -> None:

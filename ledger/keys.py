@@ -4,6 +4,7 @@ Every hash and signature is separated by a domain string, so that bytes made for
 """
 
 import hashlib
+from collections.abc import Iterable
 from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature
@@ -19,7 +20,12 @@ BEACON_LINKS_MAX = 100_000
 
 
 def digest(domain: str, *parts: bytes) -> bytes:
-    """SHA-256 over the domain, a zero byte and the parts; the parts must have fixed lengths or be a single one."""
+    """SHA-256 over the domain, a zero byte and the parts; all parts but the last must have fixed lengths."""
+    return digest_stream(domain, parts)
+
+
+def digest_stream(domain: str, parts: Iterable[bytes]) -> bytes:
+    """`digest` of parts that come one after another, so that a long last one may come in pieces."""
     hasher = hashlib.sha256(f"{DOMAIN_PREFIX}{domain}".encode() + b"\0")
     for part in parts:
         hasher.update(part)

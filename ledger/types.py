@@ -79,7 +79,8 @@ class BlobRef(Record):
 
 @dataclass(frozen=True, slots=True)
 class Offer(Signed):
-    """A trainer's offer of one update (R2); `reveal` is its beacon link of the round (R9)."""
+    """A trainer's offer of one update (R2); `seal` shows that it has the update's bytes: scorers check it (B4, R3), not
+    the ledger, which has no blobs. `reveal` is its beacon link of the round (R9)."""
 
     DOMAIN: ClassVar[str] = "offer"
     TAG: ClassVar[int] = 1
@@ -88,6 +89,7 @@ class Offer(Signed):
     trainer: Key
     base: Hash
     update: BlobRef
+    seal: Hash
     samples: Annotated[int, Int(1, 2**40)]
     codec: Annotated[str, Text(32)]
     reveal: Hash

@@ -11,10 +11,10 @@ from typing import TypeVar
 from consensus.events import Aggregate, Aggregated, Evaluate, Event, Held, Scored, Train, Trained
 from fl.codes import InvalidCode
 from fl.jobs import AggregateJob, AggregateResult, Job, Result, ScoreJob, ScoreResult, TrainJob, TrainResult
-from ledger.blobs import BlobStore
+from ledger.blobs import BlobStore, file_ref, file_seal
 from ledger.keys import digest
 from ledger.params import Params
-from ledger.types import BlobRef
+from ledger.types import BlobRef, Offer
 from node.errors import ExitCode, NodeError, disk_error
 from node.exchange import BlobExchange, ExchangeError, SizeMismatch
 from node.logs import get_log
@@ -131,9 +131,10 @@ class Workroom:
                 log.error("update too large, not offered: see update_bytes_max in genesis", bytes=size_bytes, max=limit)
                 return
             update = await self._adopt(path)  # B3: durable before the offer is signed
+        seal = await self._seal(self._blobs.path(update.blob), self._me)
         metrics = _shown(result.metrics)
         log.info("trained", round=order.round, samples=result.samples, norm=result.norm, metrics=metrics)
-        self._post(Trained(order.round, update, max(1, result.samples), self._training.codec))
+        self._post(Trained(order.round, update, seal, max(1, result.samples), self._training.codec))
 
     async def _evaluate(self, order: Evaluate) -> None:
         offer = order.offer
@@ -142,7 +143,11 @@ class Workroom:
             path = await self._fetch(offer.update, (offer.trainer,))
         except SizeMismatch as error:  # R3: the blob was seen and is not what the offer says
             log.warning("offer lies about its size", source=offer.trainer.hex(), reason=str(error))
-            self._post(Scored(order.round, offer.id(), 0, 0, InvalidCode.SIZE))
+            self._refuse(order, InvalidCode.SIZE)
+            return
+        if not await self._is_sealed(path, offer):  # B4, R3
+            log.warning("offer names an update whose bytes its maker did not have", source=offer.trainer.hex())
+            self._refuse(order, InvalidCode.SEAL)
             return
         job = ScoreJob(
             str(model),
@@ -201,6 +206,26 @@ class Workroom:
             return await asyncio.to_thread(self._blobs.adopt, path)
         except OSError as error:
             raise disk_error(error, f"storing {path}") from error
+
+    def _refuse(self, order: Evaluate, code: InvalidCode) -> None:
+        """INVALID(code), without any evaluation (R3); as a plain integer, since a record takes no other."""
+        self._post(Scored(order.round, order.offer.id(), 0, 0, int(code)))
+
+    async def _seal(self, path: Path, trainer: bytes) -> bytes:
+        """The seal of a stored blob by `trainer` (B4)."""
+        try:
+            return await asyncio.to_thread(file_seal, path, trainer)
+        except OSError as error:
+            raise disk_error(error, f"reading {path}") from error
+
+    async def _is_sealed(self, path: Path, offer: Offer) -> bool:
+        """Whether the offer's seal is that of its blob. A file damaged here is not the trainer's fault (A8)."""
+        if await self._seal(path, offer.trainer) == offer.seal:
+            return True
+        if await asyncio.to_thread(file_ref, path) != offer.update:
+            advice = f"Check the disk, remove {path} and start again: it is fetched again"
+            raise NodeError(ExitCode.FAULTY_MACHINE, f"{path}: is not the blob that its name says. {advice}")
+        return False
 
     async def _fetch(self, ref: BlobRef, holders: Sequence[bytes]) -> Path:
         """The blob's file; tried for as long as the round lasts. Raises `SizeMismatch`."""

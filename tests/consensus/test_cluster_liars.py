@@ -208,7 +208,8 @@ def test_a_trainer_that_offers_two_updates_gets_at_most_one_accepted() -> None:
     for number, member in enumerate(cluster.members):
         update = blob("two-faced", number % 2)
         reveal = beacon_of(liar.index, cluster.params.beacon_links)[cluster.params.beacon_links - 1]
-        offer = Offer(state.chain, 0, liar.me, state.round.model.blob, update, 10, "f32", reveal).signed(liar.key)
+        base, seal = state.round.model.blob, bytes(32)
+        offer = Offer(state.chain, 0, liar.me, base, update, seal, 10, "f32", reveal).signed(liar.key)
         cluster.nodes[member].held.add(update.blob)
         if member != liar.me:
             cluster.later(5, cluster.nodes[member], ev.Received(liar.me, offer))

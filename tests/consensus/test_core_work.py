@@ -34,6 +34,7 @@ from tests.consensus.helpers_core import Bench, of_type, proposal, sent, vote
 from tests.ledger.helpers_ledger import ChainBuilder
 
 MODEL = blob_ref(b"model 0")
+SEAL = b"s" * 32
 
 
 def trainer(chain: ChainBuilder | None = None) -> Bench:
@@ -64,13 +65,14 @@ def test_my_offer_is_written_kept_and_sent_in_this_order() -> None:
     """R2, A5: and not trained for again after a restart, which sends the same."""
     bench = trainer()
     assert of_type(bench.start(), Train) == [Train(0, bench.chain.state.round.model)]
-    effects = bench.step(Trained(0, blob_ref(b"mine"), 5, "f32"), 100)
+    effects = bench.step(Trained(0, blob_ref(b"mine"), SEAL, 5, "f32"), 100)
     (offer,) = sent(effects, Offer)
+    assert offer.seal == SEAL  # B4
     assert effects.index(Persist(SignedOffer(offer))) < effects.index(Send(offer))
     again = Bench(bench.chain, bench.me, bench.log)
     assert of_type(again.start(), Train) == []
     assert again.core.work.pool.messages() == [offer]
-    (repeated,) = sent(again.step(Trained(0, blob_ref(b"another"), 9, "int8")), Offer)
+    (repeated,) = sent(again.step(Trained(0, blob_ref(b"another"), SEAL, 9, "int8")), Offer)
     assert repeated == offer
 
 
@@ -81,7 +83,7 @@ def test_promises_of_a_round_that_is_synced_again_are_kept() -> None:
     me = chain.trainers[0]
     before = Bench(chain, me)
     before.start()
-    (offer,) = sent(before.step(Trained(1, blob_ref(b"mine"), 5, "f32")), Offer)
+    (offer,) = sent(before.step(Trained(1, blob_ref(b"mine"), SEAL, 5, "f32")), Offer)
     again = Bench(ChainBuilder(5, 1, 4), me, before.log)
     again.start()
     slots, model = chain.chain.batches()
@@ -95,7 +97,7 @@ def test_work_for_a_round_gone_by_is_of_no_use() -> None:
     bench = trainer()
     bench.start()
     offer = bench.chain.offer(bench.chain.trainers[1])
-    assert bench.step(Trained(1, blob_ref(b"mine"), 5, "f32")) == []
+    assert bench.step(Trained(1, blob_ref(b"mine"), SEAL, 5, "f32")) == []
     assert bench.step(Scored(1, offer.id(), -1, -1, 0)) == []
 
 
@@ -117,7 +119,7 @@ def test_an_own_message_that_breaks_the_rules_halts_this_machine() -> None:
     bench = trainer()
     bench.start()
     huge = replace(blob_ref(b"mine"), size=bench.chain.params.update_bytes_max + 1)
-    (halt,) = of_type(bench.step(Trained(0, huge, 5, "f32")), Halt)
+    (halt,) = of_type(bench.step(Trained(0, huge, SEAL, 5, "f32")), Halt)
     assert "this machine made a message that breaks the rules" in halt.reason
     assert bench.core.halted
     assert bench.step(Fired(GossipTimer())) == []

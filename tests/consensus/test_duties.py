@@ -10,6 +10,7 @@ from ledger.types import Offer, Present, Score
 from tests.ledger.helpers_ledger import ChainBuilder, beacon_of
 
 UPDATE = blob_ref(b"my update")
+SEAL, OTHER_SEAL = b"s" * 32, b"o" * 32
 
 
 def work_of(chain: ChainBuilder, me: bytes, log: list[Record] | None = None) -> RoundWork:
@@ -120,15 +121,15 @@ def test_an_offer_stands_is_written_first_and_is_the_same_when_asked_again() -> 
     chain.full_round()
     me = chain.trainers[0]
     work = work_of(chain, me)
-    effects, offer = work.make_offer(chain.state, UPDATE, 1_000_000, "int8")
+    effects, offer = work.make_offer(chain.state, UPDATE, SEAL, 1_000_000, "int8")
     assert isinstance(offer, Offer)
     check_offer(chain.params, chain.state, offer)
-    assert (offer.update, offer.samples, offer.codec, offer.round) == (UPDATE, 200, "int8", 1)
+    assert (offer.update, offer.seal, offer.samples, offer.codec, offer.round) == (UPDATE, SEAL, 200, "int8", 1)
     (persist,) = effects
     assert isinstance(persist, Persist)
-    assert work.make_offer(chain.state, blob_ref(b"another"), 1, "f32") == ([], offer)
+    assert work.make_offer(chain.state, blob_ref(b"another"), OTHER_SEAL, 1, "f32") == ([], offer)
     again = work_of(chain, me, [persist.record])
-    assert again.make_offer(chain.state, blob_ref(b"another"), 1, "f32") == ([], offer)
+    assert again.make_offer(chain.state, blob_ref(b"another"), OTHER_SEAL, 1, "f32") == ([], offer)
 
 
 def test_a_score_is_kept_within_the_range_of_genesis() -> None:

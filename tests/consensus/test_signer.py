@@ -53,7 +53,7 @@ class Log:
         requests: dict[str, Callable[[], tuple[Record | None, Record | None]]] = {
             "vote": lambda: signer.vote(CHAIN, instance, round, 1 + step, *value(name)),
             "proposal": lambda: signer.proposal(CHAIN, instance, round, step - 1, batch(name)),
-            "offer": lambda: signer.offer(CHAIN, round, ANY_HASH, UPDATE, 1 + ord(name), "f32", ANY_HASH),
+            "offer": lambda: signer.offer(CHAIN, round, ANY_HASH, UPDATE, ANY_HASH, 1 + ord(name), "f32", ANY_HASH),
             "score": lambda: signer.score(CHAIN, round, digest("test-offer", bytes([step])), ord(name), 0, 0),
             "present": lambda: signer.present(CHAIN, round),
         }
@@ -307,7 +307,7 @@ def test_the_log_keeps_the_first_of_two_contradicting_records() -> None:
 
 
 def test_log_entries_are_told_apart_by_their_tag() -> None:
-    offer = Log().signer.offer(CHAIN, 1, ANY_HASH, UPDATE, 5, "f32", ANY_HASH)[1]
+    offer = Log().signer.offer(CHAIN, 1, ANY_HASH, UPDATE, ANY_HASH, 5, "f32", ANY_HASH)[1]
     lock = LockSaved(INSTANCE, 1, batch("A", 2), 0, (), (vote(1, 0, PREVOTE, "A"),))
     assert isinstance(offer, SignedOffer)
     for record in (offer, lock, Floor(3, 4), Identity(member(2))):

@@ -13,7 +13,7 @@ import plyvel
 
 UPDATE, EMPTY, MODEL = 1, 2, 3
 KIND, ROUND, PARENT, COMMITTEE_HASH = 3, 4, 5, 11  # fields of a header (S3)
-TRAINER, REVEAL = 2, 7  # fields of an offer (R2)
+TRAINER, REVEAL = 2, 8  # fields of an offer (R2)
 SCORER = 3  # field of a score (R3)
 
 

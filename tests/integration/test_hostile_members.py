@@ -120,7 +120,7 @@ async def test_false_signed_messages_cost_their_sender(besieged: tuple[Network, 
     status = net.await_status(victim)
     here, rounds = int(status["height"]), int(status["round"])
     unsigned = [Vote(chain, at, 0, PREVOTE, at, bytes(32), someone, NO_SIGNATURE) for at in range(here, here + 30)]
-    offer = Offer(chain, rounds, me, bytes(32), BlobRef(bytes(32), 1), 1, "int8", bytes(32))
+    offer = Offer(chain, rounds, me, bytes(32), BlobRef(bytes(32), 1), bytes(32), 1, "int8", bytes(32))
     before = total_faults(net, victim)
     await misbehave(net, hostile, victim, [], [*unsigned])
     expect_faults(net, victim, before + 1, "unsigned votes")

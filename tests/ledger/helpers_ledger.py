@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ledger.blobs import blob_ref
+from ledger.blobs import blob_ref, make_seal
 from ledger.certificate import make_certificate
 from ledger.chain import Chain
 from ledger.endorsement import get_value, get_weight
@@ -157,14 +157,15 @@ class ChainBuilder:
     def offer(self, trainer: bytes, **changes: Any) -> Offer:
         """A signed offer of `trainer` for the open round; `changes` replace fields before it is signed (R2)."""
         round = self.state.round
-        update = blob_ref(f"update {round.round} {self.indices[trainer]}".encode())
+        update = f"update {round.round} {self.indices[trainer]}".encode()
         samples = 100 + self.indices[trainer]
         offer = Offer(
             self.state.chain,
             round.round,
             trainer,
             round.model.blob,
-            update,
+            blob_ref(update),
+            make_seal(trainer, update),
             samples,
             self.params.codecs[0],
             self.reveal(trainer, round.round),

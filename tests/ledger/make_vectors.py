@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ledger.blobs import blob_id
+from ledger.blobs import blob_id, make_seal
 from ledger.codec import Record
 from ledger.election import next_seed, ticket
 from ledger.keys import public_bytes
@@ -144,10 +144,12 @@ def chain_vector() -> dict[str, Any]:
 
 
 def blobs_vector() -> list[dict[str, Any]]:
-    """Blob ids around the chunk size; the content repeats the bytes 0 to 250."""
+    """Blob ids and seals of member 0 around the chunk size; the content repeats the bytes 0 to 250."""
     sizes = (0, 1, 2**20 - 1, 2**20, 2**20 + 1, 3 * 2**20)
     pattern = bytes(range(251))
-    return [{"size": size, "id": blob_id((pattern * (size // 251 + 1))[:size]).hex()} for size in sizes]
+    contents = [(pattern * (size // 251 + 1))[:size] for size in sizes]
+    trainer = public_bytes(member_key(0))
+    return [{"size": len(data), "id": blob_id(data).hex(), "seal": make_seal(trainer, data).hex()} for data in contents]
 
 
 VECTORS: dict[str, Callable[[], Any]] = {

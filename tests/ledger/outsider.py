@@ -106,7 +106,7 @@ class Outsider:
             self._next_round()
 
     def _offer(self, offer: list[Any], scores: list[list[Any]]) -> None:
-        trainer, reveal = offer[2], offer[7]
+        trainer, reveal = offer[2], offer[8]
         assert offer[:2] == [self.chain, self.round]
         assert trainer in self.trainers()
         assert is_signed(trainer, "offer", offer)

@@ -16,11 +16,15 @@ from ledger.blobs import (
     chunk_count,
     file_digests,
     file_ref,
+    file_seal,
     id_of_digests,
+    make_seal,
 )
 from ledger.types import BlobRef
 
 SIZES = [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES, 3 * CHUNK_BYTES + 5]
+
+TRAINER, OTHER_TRAINER = b"t" * 32, b"o" * 32
 
 
 def content(size: int) -> bytes:
@@ -65,6 +69,38 @@ def test_a_file_has_the_id_of_its_content(tmp_path: Path, size: int) -> None:
     file.write_bytes(content(size))
     assert file_ref(file) == blob_ref(content(size))
     assert len(file_digests(file)) == 32 * chunk_count(size)
+
+
+# ------------------------------------------------------------------------------------------------------ seals
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_file_has_the_seal_of_its_content(tmp_path: Path, size: int) -> None:
+    # B4
+    file, data = tmp_path / "file", content(size)
+    file.write_bytes(data)
+    assert file_seal(file, TRAINER) == make_seal(TRAINER, data)
+    assert make_seal(TRAINER, data) == hashlib.sha256(b"fedchain/1/seal\0" + TRAINER + data).digest()
+
+
+@given(st.binary(max_size=100), st.binary(max_size=100))
+@settings(max_examples=50)
+def test_a_seal_is_of_one_trainer_and_of_these_bytes(first: bytes, second: bytes) -> None:
+    # B4: equal updates of two honest trainers have two seals, and one trainer's seal is no other's
+    assert (make_seal(TRAINER, first) == make_seal(TRAINER, second)) == (first == second)
+    assert make_seal(TRAINER, first) != make_seal(OTHER_TRAINER, first)
+
+
+def test_a_blobs_id_and_its_chunks_hashes_are_not_enough_for_a_seal() -> None:
+    # B4: both are known to whom a holder tells them, without the bytes
+    data = content(CHUNK_BYTES + 1)
+    digests = b"".join(hashlib.sha256(data[at : at + CHUNK_BYTES]).digest() for at in (0, CHUNK_BYTES))
+    assert make_seal(TRAINER, data) not in (make_seal(TRAINER, digests), make_seal(TRAINER, blob_id(data)))
+
+
+def test_a_file_that_is_not_there_has_no_seal(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        file_seal(tmp_path / "absent", TRAINER)
 
 
 # ------------------------------------------------------------------------------------------------------ store

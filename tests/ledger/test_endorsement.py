@@ -32,7 +32,7 @@ def score(value: int = -100, baseline: int = -100, code: int = 0, scorer: int = 
 
 
 def offer(samples: int = 100) -> Offer:
-    return Offer(bytes(32), 0, bytes(32), bytes(32), BlobRef(bytes(32), 1), samples, "f32", bytes(32))
+    return Offer(bytes(32), 0, bytes(32), bytes(32), BlobRef(bytes(32), 1), bytes(32), samples, "f32", bytes(32))
 
 
 def listed(passes: int, fails: int) -> list[Score]:

@@ -67,6 +67,11 @@ def test_the_bounds_of_an_offer_are_allowed() -> None:
         check_offer(BUILDER.params, BUILDER.state, offer)
 
 
+def test_the_ledger_takes_any_seal() -> None:
+    # B4: it has no blobs; who scores the offer has one, and checks
+    check_offer(BUILDER.params, BUILDER.state, BUILDER.offer(TRAINER, seal=bytes(32)))
+
+
 def test_who_was_not_drawn_may_not_offer() -> None:
     # R2, R9: the committee does not train, nor do those whom the draw left out
     for member in (*BUILDER.committee, OUTSIDER):

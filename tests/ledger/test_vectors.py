@@ -91,14 +91,16 @@ def test_an_outsider_finds_beacon_seeds_and_tickets() -> None:
         assert sha("ticket-" + item["purpose"], *parts).hex() == item["ticket"]
 
 
-def test_an_outsider_finds_the_blob_ids() -> None:
-    # B1
+def test_an_outsider_finds_the_blob_ids_and_seals() -> None:
+    # B1, B4
+    trainer = bytes.fromhex(CHAIN["genesis"]["members"][0]["member_key"])
     pattern = bytes(range(251))
     for item in load("blobs"):
         data = (pattern * (item["size"] // 251 + 1))[: item["size"]]
         chunks = [data[at : at + 2**20] for at in range(0, max(1, len(data)), 2**20)]
         digests = b"".join(hashlib.sha256(chunk).digest() for chunk in chunks)
         assert hashlib.sha256(digests).hexdigest() == item["id"]
+        assert sha("seal", trainer, data).hex() == item["seal"]
 
 
 def test_an_outsider_follows_the_chain_and_its_elections() -> None:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from fl.aggregation import aggregate
 from fl.codecs import decode_delta, encode_delta
 from fl.jobs import Job, Result, run_job
 from fl.tensors import Tensors, encode_tensors
-from ledger.blobs import BlobStore, blob_ref
+from ledger.blobs import BlobStore, blob_ref, make_seal
 from ledger.types import BlobRef, Offer
 from node.errors import NodeError
 from node.exchange import BlobExchange
@@ -95,6 +96,11 @@ class Room:
         self._changed.set()
         await asyncio.sleep(0)
 
+    def offer(self, data: bytes, trainer: bytes = HOLDER, **changes: Any) -> Offer:
+        """An offer of `data`, which the other member serves."""
+        self.theirs.put_bytes(data)
+        return make_offer(data, trainer, **changes)
+
     async def until(self, holds: Callable[[], bool]) -> None:
         """Return when `holds()`, which an event, an error, a pause or the end of a task makes true."""
         async with asyncio.timeout(WAIT_S):
@@ -137,9 +143,10 @@ def make_update(scale: float = 1.0) -> bytes:
     return encode_delta("f32", delta, None)[0]
 
 
-def make_offer(update: BlobRef) -> Offer:
-    builder = ChainBuilder()
-    return builder.offer(HOLDER, update=update, codec="f32")
+def make_offer(data: bytes, trainer: bytes = HOLDER, **changes: Any) -> Offer:
+    """An offer of `data` with the trainer's seal; `changes` replace fields."""
+    fields: dict[str, Any] = {"update": blob_ref(data), "seal": make_seal(trainer, data), "codec": "f32"}
+    return ChainBuilder().offer(trainer, **(fields | changes))
 
 
 def make_order(room: Room, *updates: bytes, round: int = ROUND, model: BlobRef | None = None) -> Aggregate:

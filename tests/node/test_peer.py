@@ -204,7 +204,8 @@ def test_a_signer_state_that_names_no_key_is_refused(home: Home) -> None:
 def test_keys_that_have_signed_on_another_chain_are_refused(home: Home) -> None:
     """A5: places are counted from 0 on each chain; the promises of one would answer for the other."""
     key = load_member_key(home.keys.member_key)
-    offer = Offer(bytes(32), 0, public_bytes(key), bytes(32), blob_ref(b""), 1, "f32", bytes(32)).signed(key)
+    me, no_hash = public_bytes(key), bytes(32)
+    offer = Offer(no_hash, 0, me, no_hash, blob_ref(b""), no_hash, 1, "f32", no_hash).signed(key)
     log, _ = SignerLog.open(home.keys.signer_state)
     log.append([WalEntry(SignedOffer(offer)).encode()])
     log.close()

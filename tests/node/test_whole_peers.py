@@ -2,7 +2,7 @@
 Everything that the rooms promise each other, without sockets and without torch."""
 
 import errno
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,18 +10,20 @@ from pathlib import Path
 import pytest
 
 from consensus.events import Have, Message
+from fl.codes import InvalidCode
 from fl.jobs import AggregateJob, Job, Result, TrainJob, run_job
 from fl.tensors import decode_tensors, encode_tensors
 from ledger.blobs import blob_ref
+from ledger.chain import Chain
 from ledger.genesis import Genesis
 from ledger.heights import model_height
 from ledger.state import State
 from ledger.store import MemoryStore
-from ledger.types import Block, Certificate, Offer, Score, UpdateBody, Vote
+from ledger.types import Block, Body, Certificate, EmptyBody, Offer, Score, UpdateBody, Vote
 from node import wire
 from node.errors import ExitCode, NodeError
 from node.limits import Limits
-from node.memory import MemoryNetwork
+from node.memory import MemoryNetwork, MemoryTransport
 from node.rounds import read_model
 from node.transport import BlobHead
 from node.workers import WorkError
@@ -44,7 +46,7 @@ class FullStore(MemoryStore):
 
 
 @asynccontextmanager
-async def running(genesis: Genesis, folder: Path, indices: range = range(4)) -> AsyncIterator[list[MemoryPeer]]:
+async def running(genesis: Genesis, folder: Path, indices: Iterable[int] = range(4)) -> AsyncIterator[list[MemoryPeer]]:
     """Peers of a consortium, connected; an error that ended one is raised at the end."""
     network = MemoryNetwork(QUICK)
     peers = [MemoryPeer(genesis, index, network, folder / f"peer-{index}") for index in indices]
@@ -248,7 +250,7 @@ def bad_messages(state: State, samples_max: int) -> list[Message]:
     indices = {key_of(index): index for index in range(4)}
     reveal = beacon_of(indices[trainer], LINKS)[LINKS - 1]
     base, update = state.round.model.blob, blob_ref(b"an update")
-    good = Offer(state.chain, 0, trainer, base, update, 1, "f32", reveal)
+    good = Offer(state.chain, 0, trainer, base, update, bytes(32), 1, "f32", reveal)
     offers = [
         good,  # not signed
         replace(good, samples=samples_max + 1).signed(keys[trainer]),
@@ -282,3 +284,79 @@ async def test_a_hostile_member_costs_itself_and_the_others_learn_on(tmp_path: P
         await learn(peers)
         assert len({peer.core.state.last_hash for peer in peers}) == 1
         await hostile.stop()
+
+
+class Copier(Hostile):
+    """A lazy trainer: it trains nothing, and offers under its own name the blob of the first offer that it hears, with
+    `extra_bytes` more than it has."""
+
+    def __init__(self, index: int, transport: MemoryTransport, extra_bytes: int) -> None:
+        self.index, self.transport, self.extra_bytes = index, transport, extra_bytes
+        self.copy: Offer | None = None
+
+    def on_frame(self, member: bytes, frame: bytes) -> None:
+        offer = wire.decode(frame)
+        if self.copy is None and isinstance(offer, Offer):
+            reveal = beacon_of(self.index, LINKS)[LINKS - 1 - offer.round]
+            update = replace(offer.update, size=offer.update.size + self.extra_bytes)
+            mine = replace(offer, trainer=key_of(self.index), update=update, reveal=reveal)
+            self.copy = mine.signed(member_key(self.index))
+            self.transport.broadcast(wire.encode(self.copy))
+
+    def serve_head(self, member: bytes, blob: bytes) -> BlobHead | None:
+        return None
+
+
+def bodies_of(peer: MemoryPeer) -> list[Body]:
+    blocks = [peer.chain.store.block(height) for height in range(1, peer.height + 1)]
+    return [block.body for block in blocks if block is not None]
+
+
+@pytest.mark.parametrize(("extra_bytes", "code"), [(0, InvalidCode.SEAL), (1, InvalidCode.SIZE)])
+async def test_a_trainer_that_copies_an_offer_by_its_id_is_rejected_by_the_committee(
+    tmp_path: Path, extra_bytes: int, code: InvalidCode
+) -> None:
+    """B4, R3, R4: the copied update is as good as the original and to be had from whom it was made by, and its seal is
+    copied too; but that is another trainer's seal. The round does not wait for its deadline."""
+    genesis = make_consortium(7, rounds_max=1, committee_size=3, round_length=5, round_deadline_ms=600_000)
+    lazy = Chain(genesis, MemoryStore()).state.round.trainers[0]
+    index = next(index for index in range(7) if key_of(index) == lazy)
+    async with running(genesis, tmp_path, [other for other in range(7) if other != index]) as peers:
+        for peer in peers:
+            peer.workers.pause()  # nobody offers before the copier listens
+        transport = peers[0].network.transport(lazy)
+        copier = Copier(index, transport, extra_bytes)
+        await transport.start(copier)
+        for peer in peers:
+            peer.workers.resume()
+        await learn(peers)
+        assert len({peer.core.state.last_hash for peer in peers}) == 1
+        bodies = bodies_of(peers[0])
+        accepted = [body.offer for body in bodies if isinstance(body, UpdateBody)]
+        (listed,) = [item for body in bodies if isinstance(body, EmptyBody) for item in body.unfilled]
+        assert copier.copy is not None
+        assert copier.copy.update.blob in [offer.update.blob for offer in accepted]
+        assert len(accepted) == 3
+        assert (listed.trainer, listed.offer) == (lazy, (copier.copy,))
+        assert [score.code for score in listed.scores] in ([code] * 2, [code] * 3)
+        await transport.stop()
+
+
+async def test_equal_updates_of_honest_trainers_are_all_accepted(tmp_path: Path) -> None:
+    """B4: the same data gives the same bytes; each trainer has its own seal of them."""
+    genesis = make_consortium(rounds_max=1, round_deadline_ms=600_000)
+    network, task = MemoryNetwork(QUICK), LinearTask()
+    peers = [
+        MemoryPeer(genesis, index, network, tmp_path / f"peer-{index}", train=lambda job: run_job(task, job))
+        for index in range(4)
+    ]
+    for peer in peers:
+        await peer.start()
+    try:
+        await learn(peers)
+        accepted = [body.offer for body in bodies_of(peers[0]) if isinstance(body, UpdateBody)]
+        assert len({offer.trainer for offer in accepted}) == len({offer.seal for offer in accepted}) == 3
+        assert len({offer.update for offer in accepted}) == 1
+    finally:
+        for peer in peers:
+            await peer.stop()

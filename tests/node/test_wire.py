@@ -25,7 +25,7 @@ from node.wire import GOODBYE_HEAD, REASON_CHARS_MAX, Frame, Goodbye, Hello, Wir
 HASH, KEY = b"h" * 32, b"k" * 32
 HEADER = Header(1, HASH, 5, 2, 1, HASH, 1_700_000_000_000, KEY, HASH, HASH, HASH, HASH)
 FRAMES: list[Frame] = [
-    Offer(HASH, 3, KEY, HASH, BlobRef(HASH, 1000), 1500, "int8", HASH),
+    Offer(HASH, 3, KEY, HASH, BlobRef(HASH, 1000), HASH, 1500, "int8", HASH),
     Score(HASH, 3, HASH, KEY, -123_456, -234_567, 0),
     Present(HASH, 3, KEY),
     Vote(HASH, 12, 0, PREVOTE, 15, HASH, KEY),

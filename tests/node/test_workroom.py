@@ -24,13 +24,14 @@ from fl.codecs import decode_delta
 from fl.codes import InvalidCode
 from fl.jobs import AggregateResult, Job, Result, TrainJob, TrainResult
 from fl.tensors import decode_tensors, encode_tensors
-from ledger.blobs import BlobStore, blob_ref
+from ledger.blobs import BlobStore, blob_ref, make_seal
 from ledger.types import BlobRef
 from node.errors import ExitCode
 from node.workers import WorkError
 from node.workroom import TRIES_MAX
 from tests.node.helpers_workroom import (
     HOLDER,
+    ME,
     MODEL,
     ROUND,
     WAIT_S,
@@ -52,7 +53,9 @@ async def test_an_update_is_durable_before_the_core_hears_of_it(tmp_path: Path) 
         (trained,) = room.events
         assert isinstance(trained, Trained)
         assert (trained.round, trained.samples, trained.codec) == (ROUND, 64, "f32")
-        delta = decode_delta("f32", room.mine.read(trained.update.blob), MODEL)  # B3
+        data = room.mine.read(trained.update.blob)  # B3
+        assert trained.seal == make_seal(ME, data)  # B4
+        delta = decode_delta("f32", data, MODEL)
         assert np.any(delta["w"])
 
 
@@ -87,7 +90,7 @@ async def test_a_task_that_counts_no_samples_still_offers_one(tmp_path: Path) ->
 
 async def test_an_offer_is_fetched_from_its_trainer_and_scored(tmp_path: Path) -> None:
     async with opened(tmp_path) as room:
-        offer = make_offer(room.theirs.put_bytes(make_update()))
+        offer = room.offer(make_update())
         room.room.evaluate(Evaluate(ROUND, offer, room.model))
         await room.until(lambda: len(room.events) == 2)
         held, scored = room.events
@@ -116,7 +119,7 @@ async def test_a_bad_update_is_scored_invalid_and_nothing_breaks(
     tmp_path: Path, update: bytes, code: InvalidCode
 ) -> None:
     async with opened(tmp_path) as room:
-        offer = make_offer(room.theirs.put_bytes(update))
+        offer = room.offer(update)
         room.room.evaluate(Evaluate(ROUND, offer, room.model))
         await room.until(lambda: bool(room.told(Scored)))
         assert room.told(Scored) == [Scored(ROUND, offer.id(), 0, 0, int(code))]
@@ -126,11 +129,12 @@ async def test_a_bad_update_is_scored_invalid_and_nothing_breaks(
 async def test_an_offer_that_lies_about_its_size_is_scored_invalid(tmp_path: Path) -> None:
     # R3: otherwise the offer stays undecided, and every such round waits for its deadline
     async with opened(tmp_path) as room:
-        ref = room.theirs.put_bytes(make_update())
-        offer = make_offer(BlobRef(ref.blob, ref.size + 1))
+        ref = blob_ref(make_update())
+        offer = room.offer(make_update(), update=BlobRef(ref.blob, ref.size + 1))
         room.room.evaluate(Evaluate(ROUND, offer, room.model))
         await room.until(lambda: bool(room.told(Scored)))
         assert room.told(Scored) == [Scored(ROUND, offer.id(), 0, 0, int(InvalidCode.SIZE))]
+        assert [type(event.code) for event in room.told(Scored) if isinstance(event, Scored)] == [int]
         assert not room.mine.has(ref.blob)
 
 
@@ -159,7 +163,7 @@ async def test_a_task_that_cannot_be_loaded_ends_the_peer(tmp_path: Path) -> Non
 async def test_a_fetch_is_tried_until_the_holder_has_the_blob(tmp_path: Path) -> None:
     async with opened(tmp_path) as room:
         update = make_update()
-        offer = make_offer(blob_ref(update))
+        offer = make_offer(update)
         room.room.evaluate(Evaluate(ROUND, offer, room.model))
         await room.until(lambda: len(room.waits) == 3)
         assert room.waits == [0.5, 1.0, 2.0]
@@ -169,7 +173,7 @@ async def test_a_fetch_is_tried_until_the_holder_has_the_blob(tmp_path: Path) ->
 
 async def test_the_wait_between_two_fetches_is_bounded(tmp_path: Path) -> None:
     async with opened(tmp_path) as room:
-        room.room.evaluate(Evaluate(ROUND, make_offer(blob_ref(b"nowhere")), room.model))
+        room.room.evaluate(Evaluate(ROUND, make_offer(b"nowhere"), room.model))
         await room.until(lambda: len(room.waits) == 8)
         assert max(room.waits) == 10.0
 
@@ -177,7 +181,7 @@ async def test_the_wait_between_two_fetches_is_bounded(tmp_path: Path) -> None:
 async def test_a_holder_that_serves_other_bytes_is_not_scored_and_pays(tmp_path: Path) -> None:
     async with opened(tmp_path) as room:
         room.holder.damage = lambda chunk: b"X" + chunk[1:]
-        offer = make_offer(room.theirs.put_bytes(make_update()))
+        offer = room.offer(make_update())
         room.room.evaluate(Evaluate(ROUND, offer, room.model))
         await room.until(lambda: len(room.waits) == 2)
         assert room.events == []
@@ -369,7 +373,7 @@ async def test_the_end_of_a_round_cancels_its_work_and_no_other(tmp_path: Path) 
         room.workers.pause()
         room.room.train(Train(0, room.model))
         room.room.train(Train(1, room.model))
-        room.room.evaluate(Evaluate(0, make_offer(blob_ref(b"nowhere")), room.model))
+        room.room.evaluate(Evaluate(0, make_offer(b"nowhere"), room.model))
         await room.until(lambda: bool(room.waits))
         assert room.room.owed == 3
         room.room.end_round(0)
