@@ -56,7 +56,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
 def test_only_the_task_is_needed(tmp_path: Path) -> None:
     config = parsed('[task]\nname = "digits"\n', tmp_path)
     assert (config.peer.listen, config.api.listen) == ("127.0.0.1:7001", "127.0.0.1:8001")
-    assert (config.training.codec, config.worker.nice, config.log.format) == ("int8", 10, "human")
+    assert (config.training.codec, config.worker.nice, config.log.format) == ("int8", 15, "human")
     assert config.limits == Limits()
 
 
