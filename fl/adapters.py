@@ -21,7 +21,7 @@ class TorchTask:
 
     `factory` makes the module; `train`, `test` (the scoring set) and `report` are (inputs, labels) arrays, copied
     as float32 and int64, or `Samples` or DataLoaders of such tensors, used as they are. `shared_test_set` says that
-    `test` is the same on every peer (R3).
+    `test` is the same on every peer (R3). The learning rate grows linearly over the first `warmup` rounds.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class TorchTask:
         batch: int = 32,
         lr: float = 0.05,
         momentum: float = 0.9,
+        warmup: int = 1,
         seed: int = 0,
         shard: int = 0,
         shared_test_set: bool = False,
@@ -42,7 +43,7 @@ class TorchTask:
         self._train, self._test = _to_samples(train, "train"), _to_samples(test, "test")
         self._report = None if report is None else _to_samples(report, "report")
         self._epochs, self._batch, self._lr, self._momentum = epochs, batch, lr, momentum
-        self._seed, self._shard = seed, shard
+        self._warmup, self._seed, self._shard = warmup, seed, shard
         self._digest = _compute_digest(self._test) if shared_test_set else b""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -58,7 +59,8 @@ class TorchTask:
         load_tensors(self._module, params)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(make_seed(self._seed, self._shard, round))  # dropout and DataLoaders draw from it
-            samples, loss = train(self._module, self._make_epochs(), self._lr, self._momentum)
+            lr = self._lr * min(1.0, (round + 1) / self._warmup)
+            samples, loss = train(self._module, self._make_epochs(), lr, self._momentum)
         return Update(to_tensors(self._module), samples, {"loss": loss})
 
     def evaluate(self, params: Tensors) -> Evaluation:

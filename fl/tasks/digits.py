@@ -23,14 +23,16 @@ _PERMUTATION_SEED: Final = 1797  # fixed: the scoring set is the same whatever t
 class DigitsSettings(ImageSettings):
     """Defaults that reach 0.95 in ten rounds of four trainers with an eighth of the images each.
 
-    A larger learning rate is faster still, but then honest late updates and sign-flipped ones score alike. In 30
-    simulated runs of 12 peers, 3 of them attackers, no honest update lost more than 0.10 of the score, and no
-    sign-flipped one less than 0.18.
+    The small first steps are for the committee: a fresh net turned round is nearly as good as a fresh net, so long
+    steps there make sign-flipped updates pass. In 40 simulated runs of 12 peers, 3 of them attackers, no honest
+    update lost more than 0.10 of the score, and no sign-flipped one less than 0.14; in 42 runs of 8 peers the
+    accuracy was 0.967 at least.
     """
 
-    epochs: int = 5
+    epochs: int = 10
     batch: int = 16
-    lr: float = 0.015
+    lr: float = 0.02
+    warmup: int = 4
 
 
 def load(**settings: object) -> TorchTask:

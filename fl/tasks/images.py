@@ -30,6 +30,7 @@ class ImageSettings:
     batch: int = 32
     lr: float = 0.05
     momentum: float = 0.9
+    warmup: int = 1
 
     @classmethod
     def from_mapping(cls, task: str, settings: Mapping[str, object]) -> Self:
@@ -54,6 +55,7 @@ class ImageSettings:
         _check_int("seed", self.seed, 0, 2**63 - 1)
         _check_int("epochs", self.epochs, 1, 1000)
         _check_int("batch", self.batch, 1, 65_536)
+        _check_int("warmup", self.warmup, 1, 1000)
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise TaskError(f"setting 'lr' must be a number above 0, not {self.lr!r}")
         if not 0 <= self.momentum < 1:
@@ -112,6 +114,7 @@ def build_task(settings: ImageSettings, hidden: int, train: Images, scoring: Ima
         batch=settings.batch,
         lr=settings.lr,
         momentum=settings.momentum,
+        warmup=settings.warmup,
         seed=settings.seed,
         shard=settings.shard,
         shared_test_set=True,

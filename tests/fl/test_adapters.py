@@ -58,6 +58,16 @@ def test_a_training_depends_on_params_seed_shard_and_round_alone() -> None:
     assert len({same, bytes_of(1), bytes_of(0, seed=1), bytes_of(0, shard=1)}) == 4
 
 
+def test_the_learning_rate_grows_over_the_first_rounds() -> None:
+    model = make_task().model()
+    whole = make_task(lr=0.1)
+    warming = make_task(lr=0.2, warmup=2)
+    assert encode_tensors(warming.train(model, 0).params) == encode_tensors(whole.train(model, 0).params)
+    assert encode_tensors(warming.train(model, 1).params) != encode_tensors(whole.train(model, 1).params)
+    steady = make_task(lr=0.2)
+    assert encode_tensors(warming.train(model, 5).params) == encode_tensors(steady.train(model, 5).params)
+
+
 def test_a_training_is_not_changed_by_what_the_task_did_before() -> None:
     used, fresh = make_task(), make_task()
     used.warm_up()

@@ -132,8 +132,8 @@ def test_a_home_with_another_genesis_keeps_its_chain_and_says_so(learned: Networ
     assert '"time_ms": ' in text
     path.write_text(text.replace('"time_ms": ', '"time_ms": 1'))
     code, line = start_and_end(learned, 0)
-    assert code == ExitCode.DATA_DAMAGED
-    assert "holds chain" in line
+    assert code == ExitCode.SIGNER_STATE
+    assert "has signed on chain" in line
     path.write_text(text)
     go_on(learned, 0)
 
