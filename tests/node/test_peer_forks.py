@@ -25,6 +25,14 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "peer.log"
 
 
+@pytest.fixture(autouse=True)
+def alone() -> None:
+    """A thread of an earlier test (asyncio waits for child processes in one) may still be on its way out."""
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread():
+            thread.join(10)
+
+
 @pytest.fixture
 def fork(log: Path) -> Iterator[Fork]:
     forked: list[ForkedProcess] = []
