@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
+from cli.errors import file_error
 from ledger.genesis import FORMAT, GENESIS_BYTES_MAX, Genesis, GenesisError, GenesisMember, GenesisModel, Name
 from ledger.params import Params, Strict
-from node.errors import disk_error
 from node.member_card import MemberCard
 
 
@@ -109,4 +109,4 @@ def write_text(path: Path, text: str) -> None:
         fresh.write_text(text, encoding="utf-8")
         os.replace(fresh, path)
     except OSError as error:
-        raise disk_error(error, f"writing {path}") from error
+        raise file_error(error, f"writing {path}") from error

@@ -8,12 +8,11 @@ import typer
 
 from cli.drafts import load_draft, make_draft, make_params, write_text
 from cli.model_maker import TaskSource, make_model
-from cli.options import JsonOption, parse_settings, usage_error
-from cli.output import print_json, print_table, say, warn
+from cli.options import Election, JsonOption, Voters, parse_settings, usage_error
+from cli.output import print_json, print_table, program, say, warn
 from ledger.blobs import file_ref
 from ledger.genesis import Genesis, GenesisError, load_genesis
 from ledger.params import Params
-from node.errors import disk_error
 from node.member_card import load_card
 
 app = typer.Typer()
@@ -32,11 +31,11 @@ def new(
     card: Annotated[Path, typer.Option("--card", help="The founder's member card.")],
     task: Annotated[str, typer.Option("--task", help="digits, fashion-mnist or package.module:Class.")] = "digits",
     setting: SettingOption = NO_ITEMS,
-    round_length: Annotated[int, typer.Option("--round-length", help="k, the blocks of a round (H1).")] = 5,
-    committee: Annotated[int, typer.Option("--committee", help="c, the members of a committee.")] = 4,
-    rounds: Annotated[int, typer.Option("--rounds", help="Learning ends after so many rounds.")] = 10,
-    voters: Annotated[str, typer.Option("--voters", help="members or committee.")] = "members",
-    election: Annotated[str, typer.Option("--election", help="draw or score (R9).")] = "draw",
+    round_length: Annotated[int, typer.Option("--round-length", min=2, help="k, the blocks of a round (H1).")] = 5,
+    committee: Annotated[int, typer.Option("--committee", min=1, help="c, the members of a committee.")] = 4,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Learning ends after so many rounds.")] = 10,
+    voters: Annotated[Voters, typer.Option("--voters", help="Who votes on blocks.")] = "members",
+    election: Annotated[Election, typer.Option("--election", help="How committees are elected (R9).")] = "draw",
     param: ParamOption = NO_ITEMS,
     output: Annotated[Path, typer.Option("--out", help="The document to write.")] = Path("genesis.json"),
     model: Annotated[Path, typer.Option("--model-out", help="The initial model to write.")] = Path(
@@ -70,7 +69,7 @@ def new(
     draft = make_draft(founder.beacon.chain, time.time_ns() // 1_000_000, params, made)
     write_text(output, draft.with_member(founder, str(card)).to_json())
     say(f"{output}: chain {draft.chain!r} with 1 member; {model}: {made.size} bytes")
-    say(f"Next: fedchain-node genesis add {output} CARD... (at least {committee} more members)")
+    say(f"Next: {program()} genesis add {output} CARD... (at least {committee} more members)")
 
 
 @app.command("add")
@@ -89,7 +88,8 @@ def add(genesis: GenesisArgument, cards: CardsArgument) -> None:
     if lacking > 0:
         say(f"Next: add {lacking} more; committee_size {draft.params.committee_size} needs them")
     else:
-        say(f"Next: fedchain-node genesis check {genesis}, then send it and the model to every member")
+        say(f"Next: {program()} genesis check {genesis}")
+        say("Then send it and the initial model to every member; each runs the same check and compares the chain id")
 
 
 @app.command("check")
@@ -119,7 +119,8 @@ def check_model_file(genesis: Genesis, path: Path) -> None:
     try:
         found = file_ref(path)
     except OSError as error:
-        raise disk_error(error, f"reading the initial model {path}") from error
+        advice = "Correct the path, or get the initial model from the founder"
+        raise GenesisError(f"{path}: cannot be read ({error.strerror}). {advice}") from error
     if found != genesis.initial_model:
         raise GenesisError(
             f"{path}: is not the initial model of this genesis: blob {found.blob.hex()[:16]} of {found.size} bytes, "

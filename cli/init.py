@@ -8,7 +8,7 @@ import typer
 
 from cli.genesis import NO_ITEMS, SettingOption, check_model_file
 from cli.options import HomeOption, parse_settings
-from cli.output import say, warn
+from cli.output import program, say, warn
 from ledger.genesis import Genesis, GenesisMember, load_genesis
 from node.config import NodeConfig, parse_config, write_config
 from node.errors import ExitCode, NodeError, disk_error
@@ -38,7 +38,7 @@ def init(
     for warning in document.warnings():
         warn(warning)
     say(f"{home}: {me.name} of chain {document.chain!r} ({document.chain_id.hex()[:16]})")
-    say(f"Next: fedchain-node start --home {home}")
+    say(f"Next: {program()} start --home {home}")
 
 
 def find_me(genesis: Genesis, home: Home) -> GenesisMember:

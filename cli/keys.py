@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from cli.options import HomeOption, JsonOption
+from cli.options import HomeOption, JsonOption, usage_error
 from cli.output import print_json, print_table, say
+from node.endpoint import Endpoint
 from node.errors import ExitCode, NodeError
 from node.home import Home
 from node.keyfiles import NAME_CHARS_MAX, new_keys
@@ -14,7 +15,7 @@ from node.member_card import CARD_NAME, MemberCard, load_card, make_card, save_c
 
 app = typer.Typer()
 
-NameOption = Annotated[str, typer.Option("--name", help="What the others call this member: letters, digits, - _ .")]
+NameOption = Annotated[str, typer.Option("--name", help="The member's name: letters, digits, space, - _ .")]
 OrganisationOption = Annotated[str, typer.Option("--organisation", help="Whose member it is, for people.")]
 EndpointOption = Annotated[str, typer.Option("--endpoint", help="host:port at which the other members reach it.")]
 ChainOption = Annotated[str, typer.Option("--chain", help="The consortium's chain name, as in genesis.")]
@@ -37,7 +38,8 @@ def new(
 
     Private keys stay in HOME/keys (mode 0600) and are never printed. The card has no secret: send it to the founder.
 
-    Example: fedchain-node keys new --home hospital-1 --name hospital-1 --endpoint hospital-1.example:7000
+    Example: fedchain-node keys new --home hospital-1 --name hospital-1 --endpoint hospital-1.example:7001
+    --card hospital-1.card.json
     """
     made = create_member(Home(home), name, organisation, endpoint, chain, beacon_links)
     if card is not None:
@@ -63,6 +65,7 @@ def create_member(home: Home, name: str, organisation: str, endpoint: str, chain
     """New keys and card in `home`; raises `NodeError` KEYS and then leaves nothing behind."""
     if not 0 < len(name) <= NAME_CHARS_MAX:
         raise NodeError(ExitCode.KEYS, f"--name must have 1 to {NAME_CHARS_MAX} characters, not {len(name)}")
+    _check_endpoint(endpoint)
     files = home.keys
     new_keys(files.folder, name)
     try:
@@ -73,6 +76,13 @@ def create_member(home: Home, name: str, organisation: str, endpoint: str, chain
             path.unlink(missing_ok=True)
         raise
     return card
+
+
+def _check_endpoint(text: str) -> None:
+    try:
+        Endpoint.parse(text)
+    except ValueError as error:
+        raise usage_error(f"--endpoint: {error}") from error
 
 
 def load_member(home: Home) -> MemberCard:

@@ -10,13 +10,14 @@ from typing import Annotated
 
 import typer
 
+from cli.errors import file_error
 from cli.options import HomeOption, JsonOption, usage_error
-from cli.output import print_json, print_table, say, short, warn
+from cli.output import print_json, print_table, program, say, short, warn
 from ledger.blobs import BlobError, file_ref
 from ledger.genesis import load_genesis
 from ledger.types import BlobRef, ModelBody, UpdateBody
 from node.audit_home import OpenHome, open_home
-from node.errors import ExitCode, NodeError, disk_error
+from node.errors import ExitCode, NodeError
 from node.provenance import BUNDLE_BYTES_MAX, Provenance, ProvenanceError, make_bundle, verify_bundle
 
 app = typer.Typer()
@@ -94,7 +95,8 @@ def export(
         write_bytes(bundle, proof)
         say(f"{bundle}: its provenance, {len(proof)} bytes")
         model = f" --model {output}" if format is Format.SAFETENSORS else ""
-        say(f"Next: fedchain-node model verify {bundle}{model}")
+        trusted = f" --genesis {opened.home.genesis}"
+        say(f"Next: {program()} model verify {bundle}{model}{trusted}")
 
 
 def _newest(opened: OpenHome) -> int:
@@ -133,7 +135,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         fresh.write_bytes(data)
         os.replace(fresh, path)
     except OSError as error:
-        raise disk_error(error, f"writing {path}") from error
+        raise file_error(error, f"writing {path}") from error
 
 
 def _write_torch(data: bytes, output: Path) -> None:
@@ -187,20 +189,21 @@ def _verify(bundle: Path) -> Provenance:
     except ProvenanceError as error:
         raise _refused(bundle, str(error)) from error
     except OSError as error:
-        raise disk_error(error, f"reading {bundle}") from error
+        raise file_error(error, f"reading {bundle}") from error
 
 
 def _check_model(bundle: Path, found: Provenance, model: Path) -> None:
     try:
         ref = file_ref(model)
     except OSError as error:
-        raise disk_error(error, f"reading {model}") from error
+        raise file_error(error, f"reading {model}") from error
     if ref != found.model:
         raise _refused(bundle, f"proves model {short(found.model.blob)}, and {model} is {short(ref.blob)} (B1)")
 
 
 def _refused(bundle: Path, reason: str) -> NodeError:
-    return NodeError(ExitCode.VERIFY_FAILED, f"{bundle}: {reason}. Do not trust this model; ask for another bundle")
+    advice = "Do not trust this model; ask for another bundle"
+    return NodeError(ExitCode.VERIFY_FAILED, f"{bundle}: {reason.rstrip('.')}. {advice}")
 
 
 def describe_provenance(found: Provenance) -> dict[str, object]:

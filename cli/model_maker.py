@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli.errors import file_error
 from fl.jobs import InitialModelJob, InitialModelResult
 from ledger.blobs import file_ref
 from ledger.genesis import GenesisModel
-from node.errors import ExitCode, NodeError, disk_error
+from node.errors import ExitCode, NodeError
 from node.workers import WorkerPool, WorkError, WorkerSettings
 
 
@@ -33,7 +34,7 @@ def make_model(source: TaskSource, output: Path) -> GenesisModel:
             ref = file_ref(made)
             output.write_bytes(made.read_bytes())
     except OSError as error:
-        raise disk_error(error, f"writing the initial model to {output}") from error
+        raise file_error(error, f"writing the initial model to {output}") from error
     return GenesisModel(blob=ref.blob, size=ref.size, task=source.name, test_set_digest=result.test_set_digest)
 
 

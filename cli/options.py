@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,6 +11,10 @@ from node.errors import ExitCode, NodeError
 
 HomeOption = Annotated[Path, typer.Option("--home", envvar="FEDCHAIN_HOME", help="The peer's home folder.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+
+# What `ledger.params` allows.
+Voters = Literal["members", "committee"]
+Election = Literal["draw", "score"]
 
 Scalar = bool | int | float | str
 

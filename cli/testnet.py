@@ -6,27 +6,27 @@ from typing import Annotated
 import typer
 
 from cli.genesis import NO_ITEMS, ParamOption, SettingOption
-from cli.options import parse_settings, usage_error
+from cli.options import Election, Voters, parse_settings, usage_error
 from cli.testnet_plan import Plan
 
 
 def run_network(
     home: Annotated[Path, typer.Option("--home", help="Folder for the peers' homes.")] = Path("testnet"),
     peers: Annotated[int, typer.Option("--peers", help="How many.")] = 8,
-    committee: Annotated[int, typer.Option("--committee", help="c, the members of a committee.")] = 4,
-    round_length: Annotated[int, typer.Option("--round-length", help="k, the blocks of a round (H1).")] = 5,
-    rounds: Annotated[int, typer.Option("--rounds", help="Learning ends after so many.")] = 10,
+    committee: Annotated[int, typer.Option("--committee", min=1, help="c, the members of a committee.")] = 4,
+    round_length: Annotated[int, typer.Option("--round-length", min=2, help="k, the blocks of a round (H1).")] = 5,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Learning ends after so many.")] = 10,
     task: Annotated[str, typer.Option("--task", help="digits, fashion-mnist or package.module:Class.")] = "digits",
     data: Annotated[Path | None, typer.Option("--data", help="Folder of the task's data (fashion-mnist).")] = None,
     model: Annotated[str | None, typer.Option("--model", help="mlp or cnn.")] = None,
     partition: Annotated[str, typer.Option("--partition", help="iid or dirichlet:ALPHA.")] = "iid",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the split, the model and the training.")] = 0,
-    attackers: Annotated[int, typer.Option("--attackers", help="The last so many peers poison.")] = 0,
+    attackers: Annotated[int, typer.Option("--attackers", min=0, help="The last so many peers poison.")] = 0,
     attack: Annotated[str, typer.Option("--attack", help="How they poison.")] = "sign-flip",
-    voters: Annotated[str, typer.Option("--voters", help="members or committee.")] = "members",
-    election: Annotated[str, typer.Option("--election", help="draw or score (R9).")] = "draw",
+    voters: Annotated[Voters, typer.Option("--voters", help="Who votes on blocks.")] = "members",
+    election: Annotated[Election, typer.Option("--election", help="How committees are elected (R9).")] = "draw",
     codec: Annotated[str, typer.Option("--codec", help="int8 or f32.")] = "int8",
-    deadline_ms: Annotated[int, typer.Option("--deadline-ms", help="A round's deadline (R6).")] = 30_000,
+    deadline_ms: Annotated[int, typer.Option("--deadline-ms", min=1, help="A round's deadline (R6).")] = 30_000,
     base_port: Annotated[int | None, typer.Option("--base-port", help="First of 2n ports; default: free ones.")] = None,
     setting: SettingOption = NO_ITEMS,
     param: ParamOption = NO_ITEMS,

@@ -1,7 +1,7 @@
 """What a watcher of a testnet sees: a live table on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from rich.console import Console, Group
@@ -25,6 +25,8 @@ COLUMNS: Final = (
 )
 REFRESH_S: Final = 0.25
 ROWS_SHOWN_MAX: Final = 30
+GAP: Final = 3  # characters between two columns
+ROWS_AROUND: Final = 6  # lines of the live part that are no round: two blank ones, head, rule, "now", cursor
 _WARNINGS_MAX: Final = 5
 
 
@@ -44,10 +46,25 @@ def round_cells(line: RoundLine, round_length: int) -> tuple[str, ...]:
     )
 
 
-def rounds_table(lines: Mapping[int, RoundLine], round_length: int) -> Table:
-    """All rounds, oldest first."""
+def rounds_table(lines: Mapping[int, RoundLine], round_length: int, width: int) -> Table:
+    """All rounds, oldest first; what is wider than `width` characters gets short names and one column of heights."""
     rows = [round_cells(lines[number], round_length) for number in sorted(lines)]
-    return make_table([name for name, _ in COLUMNS], rows)
+    columns = [name for name, _ in COLUMNS]
+    widest = [max(len(cell) for cell in column) for column in zip(columns, *rows, strict=True)]
+    if sum(widest) + GAP * len(columns) <= width:
+        return make_table(columns, rows)
+    rows = [(row[0], row[2], short_names(row[3].split(", ")), *row[4:]) for row in rows]
+    table = make_table([columns[0], *columns[2:]], rows)
+    table.collapse_padding = True
+    return table
+
+
+def short_names(names: Sequence[str]) -> str:
+    """`hospital-1, hospital-3` as `1, 3`: without the word that all names begin with."""
+    shared = names[0][: names[0].rfind("-") + 1] if names else ""
+    if not all(name.startswith(shared) for name in names):
+        shared = ""
+    return ", ".join(name.removeprefix(shared) for name in names)
 
 
 class PlainDisplay(Listener):
@@ -131,21 +148,21 @@ class LiveDisplay(Listener):
             self._live.update(self._render(), refresh=True)
 
     def _render(self) -> Group:
-        shown = {number: self._lines[number] for number in sorted(self._lines)[-ROWS_SHOWN_MAX:]}
+        width, height = self._live.console.size
+        room = max(1, min(ROWS_SHOWN_MAX, height - ROWS_AROUND - len(self._warnings)))
+        shown = {number: self._lines[number] for number in sorted(self._lines)[-room:]}
         warnings = [Text(f"warning: {text}", style="yellow") for text in self._warnings]
-        return Group(rounds_table(shown, self._round_length), Text(self._now(), style="dim"), *warnings)
+        return Group(rounds_table(shown, self._round_length, width), Text(self._now(), style="dim"), *warnings)
 
     def _now(self) -> str:
         status = self._status
         if not status:
             return "starting the peers ..."
-        committee = self._name(status.get("committee"))
-        return (
-            f"now: round {status.get('round')}, #{status.get('height')}, {status.get('phase')}; committee {committee}"
-        )
-
-    def _name(self, keys: object) -> str:
-        return ", ".join(self._names.get(key, key[:8]) for key in keys) if isinstance(keys, list) else "?"
+        keys = status.get("committee")
+        names = [self._names.get(key, key[:8]) for key in keys] if isinstance(keys, list) else ["?"]
+        line = f"now: round {status.get('round')}, #{status.get('height')}, {status.get('phase')}; committee "
+        full = line + ", ".join(names)
+        return full if len(full) <= self._live.console.width else line + short_names(names)
 
 
 Display = PlainDisplay | LiveDisplay

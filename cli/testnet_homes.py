@@ -13,6 +13,7 @@ from random import SystemRandom
 from typing import Final
 
 from cli.drafts import make_draft, write_text
+from cli.errors import file_error
 from cli.init import make_home
 from cli.keys import create_member
 from cli.model_maker import TaskSource, make_model
@@ -68,7 +69,7 @@ def prepare_folder(folder: Path, replace: bool) -> None:
     try:
         names = [path.name for path in folder.iterdir()] if folder.exists() else []
     except OSError as error:
-        raise disk_error(error, f"reading {folder}") from error
+        raise file_error(error, f"reading {folder}") from error
     if not names:
         folder.mkdir(parents=True, exist_ok=True)
         return

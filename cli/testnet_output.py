@@ -1,6 +1,6 @@
 """Homes without a network: for containers, or for processes that somebody else starts."""
 
-from cli.output import say
+from cli.output import program, say
 from cli.testnet_homes import choose_places, container_places, is_complete, make_members, make_net
 from cli.testnet_plan import Plan
 from node.errors import ExitCode, NodeError
@@ -27,5 +27,5 @@ def write_homes(plan: Plan, *, compose_endpoints: bool) -> int:
     plan.home.mkdir(parents=True, exist_ok=True)
     net = make_net(plan, places, make_members(plan, places), None)
     say(f"{plan.home}: {len(net.peers)} homes of chain {net.genesis.chain_id.hex()[:16]}")
-    say(f"Next: fedchain-node start --home {net.peers[0].home.path}")
+    say(f"Next: {program()} start --home {net.peers[0].home.path}")
     return ExitCode.OK

@@ -34,7 +34,7 @@ def run_testnet(plan: Plan, *, replace: bool = False, json_path: Path | None = N
     plan.check()
     prepare_folder(plan.home, replace)
     with _ending_signals(), _fork_server(plan) as server:
-        net = _make(plan, server)
+        net = _make_or_clear(plan, server)
         running: list[RunningPeer] = []
         try:
             with _signals_held():
@@ -87,10 +87,21 @@ def _fork_server(plan: Plan) -> Iterator[ForkServerProcess]:
         server.stop()
 
 
+def _make_or_clear(plan: Plan, server: ForkServerProcess) -> Net:
+    """A testnet that could not be made leaves no homes behind, so that the corrected command runs as it is."""
+    try:
+        return _make(plan, server)
+    except BaseException:
+        with suppress(NodeError):
+            prepare_folder(plan.home, replace=True)
+        raise
+
+
 def _make(plan: Plan, server: ForkServerProcess) -> Net:
     """Homes and keys, while the fork server loads torch on the other core."""
     k, rounds = plan.round_length, plan.rounds
-    say(f"{plan.peers} peers, committee of {plan.committee}, {rounds} rounds of {k} blocks, task {plan.task}")
+    length = f"{rounds} round{'' if rounds == 1 else 's'} of {k} blocks"
+    say(f"{plan.peers} peers, committee of {plan.committee}, {length}, task {plan.task}")
     places = choose_places(plan)
     cards = make_members(plan, places)
     preload()

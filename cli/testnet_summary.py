@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.drafts import write_text
-from cli.output import make_console, print_table, program, say
+from cli.output import make_console, program, say, warn
 from cli.testnet_display import rounds_table
 from cli.testnet_homes import Net
 from cli.testnet_plan import Plan
@@ -118,7 +118,8 @@ def write_summary(path: Path, summary: Mapping[str, object]) -> None:
 def print_end(plan: Plan, net: Net, outcome: Outcome, costs: Costs, model: Path) -> None:
     """The final table, the agreement, the model's path, and three commands to try."""
     lines = {line.round: line for line in outcome.rounds}
-    make_console().print(rounds_table(lines, plan.round_length))
+    console = make_console()
+    console.print(rounds_table(lines, plan.round_length, console.width))
     status = outcome.statuses[0]
     tip, root = str(status.get("tip"))[:16], str(status.get("state_root"))[:16]
     count = len(outcome.statuses)
@@ -127,8 +128,13 @@ def print_end(plan: Plan, net: Net, outcome: Outcome, costs: Costs, model: Path)
     rss = max(number(peer, "rss_mb") for peer in peers)
     say(f"{costs.wall_s:.1f} s, of them {costs.start_s:.1f} s to start; {costs.cpu_s:.1f} CPU-s; {rss:.0f} MB a peer")
     say(f"Final model: {model}")
+    if not any(line.accepted for line in outcome.rounds):
+        warn("no update was accepted in any round, so this is the initial model. Look for errors of the task above")
     say()
-    print_table(("Try next", ""), _next_commands(net, model))
+    say("Try next:")
+    for purpose, command in _next_commands(net, model):
+        say(f"  # {purpose}")
+        say(f"  {command}")
 
 
 def _next_commands(net: Net, model: Path) -> Sequence[tuple[str, str]]:

@@ -81,6 +81,7 @@ def save_card(path: Path, card: MemberCard) -> None:
     """Write or replace the card's file at once."""
     fresh = path.with_name(path.name + ".new")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         fresh.write_text(card.to_json(), encoding="utf-8")
         os.replace(fresh, path)
     except OSError as error:

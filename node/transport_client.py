@@ -1,6 +1,7 @@
 """The dialling side: one task a member with a higher key, and HTTPS requests to any member."""
 
 import asyncio
+import os
 import ssl
 from dataclasses import dataclass
 
@@ -163,6 +164,10 @@ def _why(error: Exception) -> str:
         return f"it refuses me with status {error.status}: am I banned there, or unknown in its genesis?"
     if isinstance(error, aiohttp.ServerDisconnectedError) or "ALERT" in str(error):
         return "it closed the connection during the handshake: is my certificate the one in its genesis?"
+    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error.os_error, ssl.SSLError):
+        cause = error.os_error
+        number = cause.errno or 0  # below 0: the name service speaks, and its text is in the error
+        return os.strerror(number) if number > 0 else cause.strerror or str(cause)
     return str(error) or type(error).__name__
 
 

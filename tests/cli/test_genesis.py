@@ -106,6 +106,14 @@ def test_check_compares_the_model_file(command: Command, draft: Path, cards: lis
     assert "not the initial model" in ran.err
 
 
+def test_a_model_file_that_is_not_there_is_named(command: Command, draft: Path, cards: list[Path]) -> None:
+    command("genesis", "add", draft, *cards[1:])
+    ran = command("genesis", "check", draft, "--model", "nowhere.safetensors")
+    assert ran.code == ExitCode.GENESIS
+    assert "nowhere.safetensors" in ran.err
+    assert "Correct the path" in ran.err
+
+
 @pytest.mark.parametrize("text", ["", "null", "[]", '{"format": "other"}'])
 def test_a_damaged_draft_is_refused(command: Command, draft: Path, cards: list[Path], text: str) -> None:
     draft.write_text(text)
@@ -156,7 +164,9 @@ def test_new_refuses_wrong_parameters_before_anything_is_made(
     command: Command, cards: list[Path], tmp_path: Path
 ) -> None:
     for words, named in [
-        (("--round-length", 1), "round_length"),
+        (("--round-length", 1), "round-length"),
+        (("--rounds", 0), "rounds"),
+        (("--committee", 0), "committee"),
         (("--param", "colour=1"), "unknown field"),
         (("--param", "colour"), "NAME=VALUE"),
         (("--voters", "everybody"), "voters"),

@@ -62,14 +62,20 @@ def test_existing_keys_are_never_replaced(command: Command, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("option", "value"),
-    [("--name", "x" * 65), ("--name", "-dash"), ("--endpoint", "no-port"), ("--endpoint", "host:70000")],
+    ("option", "value", "code"),
+    [
+        ("--name", "x" * 65, ExitCode.KEYS),
+        ("--name", "-dash", ExitCode.KEYS),
+        ("--endpoint", "no-port", ExitCode.USAGE),
+        ("--endpoint", "host:70000", ExitCode.USAGE),
+    ],
 )
 def test_a_card_that_no_genesis_would_take_makes_no_keys(
-    command: Command, tmp_path: Path, option: str, value: str
+    command: Command, tmp_path: Path, option: str, value: str, code: ExitCode
 ) -> None:
     ran = command("keys", "new", "--home", tmp_path / "h", *NEW, f"{option}={value}")
-    assert ran.code == ExitCode.KEYS
+    assert ran.code == code
+    assert option.removeprefix("--") in ran.err
     assert not Home(tmp_path / "h").keys.member_key.exists()
     assert command("keys", "new", "--home", tmp_path / "h", *NEW).code == 0
 
@@ -104,3 +110,9 @@ def test_a_damaged_card_names_the_file_and_the_field(tmp_path: Path, command: Co
     ran = command("genesis", "new", "--card", path)
     assert ran.code == ExitCode.KEYS
     assert str(path) in ran.err
+
+
+def test_a_card_is_written_into_a_folder_that_was_not_there(command: Command, tmp_path: Path) -> None:
+    card = tmp_path / "cards" / "1.json"
+    assert command("keys", "new", "--home", tmp_path / "h", *NEW, "--card", card).code == 0
+    assert load_card(card) == load_card(tmp_path / "h" / "keys" / "card.json")

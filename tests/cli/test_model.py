@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cli.output import program
 from fl.tensors import decode_tensors
 from ledger.blobs import BlobStore, file_ref
 from ledger.genesis import load_genesis
@@ -119,6 +120,25 @@ def test_verify_refuses_what_is_no_bundle(command: Command, tmp_path: Path, data
     ran = command("model", "verify", path)
     assert ran.code == ExitCode.VERIFY_FAILED
     assert "no provenance bundle" in ran.err
+
+
+def test_a_path_that_is_not_there_is_a_usage_error(command: Command, bundle: Path, tmp_path: Path) -> None:
+    missing = tmp_path / "nowhere"
+    for words in (("verify", missing), ("verify", bundle, "--model", missing)):
+        ran = command("model", *words)
+        assert ran.code == ExitCode.USAGE
+        assert "nowhere: No such file or directory. Correct the path" in ran.err
+
+
+def test_export_ends_with_the_command_that_verifies_the_bundle(
+    command: Command, chain_home: Home, tmp_path: Path
+) -> None:
+    model, proof = tmp_path / "m", tmp_path / "b"
+    ran = command("model", "export", "--home", chain_home.path, "--out", model, "--bundle", proof)
+    words = ran.out.splitlines()[-1].partition(f"Next: {program()} ")[2].split()
+    verified = command(*words)
+    assert verified.code == 0
+    assert verified.err == ""
 
 
 def test_any_changed_byte_of_a_bundle_is_found(bundle: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from cli.output import program
-from cli.testnet_display import LiveDisplay, PlainDisplay
+from cli.testnet_display import LiveDisplay, PlainDisplay, short_names
 from cli.testnet_homes import Net, PeerHome
 from cli.testnet_plan import Plan
 from cli.testnet_summary import Costs, check_agreement, describe, print_end
@@ -93,6 +93,34 @@ def test_the_live_display_shows_rounds_and_what_goes_on_now() -> None:
     assert "look here" in shown
 
 
+def test_the_live_display_fits_a_small_terminal_and_keeps_the_newest_rounds() -> None:
+    stream = io.StringIO()
+    committee = tuple(f"hospital-{number}" for number in (28, 13, 11, 25))
+    with LiveDisplay(5, NAMES, Console(file=stream, force_terminal=True, width=80, height=24)) as display:
+        for number in range(40):
+            stream.truncate(0)
+            display.on_round(replace(LINE, round=number, height=5 * number + 5, committee=committee))
+        frame = stream.getvalue()
+    lines = frame.splitlines()
+    assert len(lines) <= 24
+    assert sum("28, 13, 11, 25" in line for line in lines) == 18
+    assert "…" not in frame
+    assert any(line.split()[:2] == ["39", "200"] for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["hospital-1", "hospital-12"], "1, 12"),
+        (["hospital-1", "bank-2"], "hospital-1, bank-2"),
+        (["lyon"], "lyon"),
+        ([], ""),
+    ],
+)
+def test_names_lose_the_word_that_they_share(names: list[str], shown: str) -> None:
+    assert short_names(names) == shown
+
+
 def test_the_summary_has_parameters_rounds_peers_and_totals(tmp_path: Path) -> None:
     net, plan = make_net(tmp_path), Plan(home=tmp_path, peers=2, committee=1, rounds=2, attackers=1)
     found = describe(plan, net, outcome(net), Costs(1.0, 2.0, 3.0))
@@ -127,3 +155,23 @@ def test_the_end_names_the_model_and_three_commands(tmp_path: Path, capsys: pyte
     assert out.count(f" --home {tmp_path / 'hospital-1'}") == 3
     assert out.count(f"{program()} ") == 3
     assert "All 2 peers agree" in out
+
+
+def test_each_next_command_stands_whole_on_a_line_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net, plan = make_net(tmp_path), Plan(home=tmp_path, peers=2, committee=1, rounds=2)
+    print_end(plan, net, outcome(net), Costs(1.0, 2.0, 3.0), tmp_path / "model.safetensors")
+    lines = capsys.readouterr().out.splitlines()
+    assert f"  {program()} chain verify --home {tmp_path / 'hospital-1'}" in lines
+    assert f"  {program()} start --home {tmp_path / 'hospital-1'}" in lines
+
+
+def test_a_network_that_learned_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net, plan = make_net(tmp_path), Plan(home=tmp_path, peers=2, committee=1, rounds=2)
+    found = outcome(net)
+    nothing = replace(found, rounds=tuple(replace(line, accepted=0) for line in found.rounds))
+    print_end(plan, net, found, Costs(1.0, 2.0, 3.0), tmp_path / "m")
+    assert capsys.readouterr().err == ""
+    print_end(plan, net, nothing, Costs(1.0, 2.0, 3.0), tmp_path / "m")
+    assert "no update was accepted in any round" in capsys.readouterr().err

@@ -84,6 +84,9 @@ def test_skewed_shards_are_allowed_to_worsen_the_score_more() -> None:
         (("--setting", "x"), ExitCode.USAGE, "NAME=VALUE"),
         (("--peers", "4"), ExitCode.GENESIS, "too large"),
         (("--peers", "many"), ExitCode.USAGE, "--peers"),
+        (("--rounds", "0"), ExitCode.USAGE, "--rounds"),
+        (("--committee", "0"), ExitCode.USAGE, "--committee"),
+        (("--voters", "all"), ExitCode.USAGE, "--voters"),
     ],
 )
 def test_a_wrong_command_line_starts_nothing(

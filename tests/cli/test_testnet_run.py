@@ -120,3 +120,4 @@ def test_a_task_that_cannot_load_is_one_clear_error(command: Command, tmp_path: 
     assert "colour" in err
     assert err.count("error:") == 1
     assert os.listdir(tmp_path) == ["t"]
+    assert os.listdir(tmp_path / "t") == [], "the corrected command shall run without --replace"

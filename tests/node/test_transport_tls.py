@@ -174,6 +174,15 @@ async def test_a_member_at_another_members_endpoint_is_named(members: list[Membe
             assert dialler.connected() == []
 
 
+async def test_an_endpoint_where_nobody_listens_is_logged_in_plain_words(members: list[Member], lines: Logged) -> None:
+    low, high = members[:2]
+    with socket.socket() as silent:  # bound, so that nobody else takes the port, and not listening
+        silent.bind(("127.0.0.1", 0))
+        dialler = make_transport(low, members, {high.key: silent.getsockname()[1]})
+        async with running(dialler, Recorder()):
+            await lines.until("'reason': 'Connection refused'")
+
+
 async def test_an_endpoint_that_leads_back_to_this_peer_is_named(members: list[Member], lines: Logged) -> None:
     low, high = members[:2]
     with socket.socket() as free:
