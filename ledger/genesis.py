@@ -213,5 +213,5 @@ def load_genesis(path: Path) -> Genesis:
         with path.open("rb") as file:
             data = file.read(GENESIS_BYTES_MAX + 1)
     except OSError as error:
-        raise GenesisError(f"{path}: cannot be read ({error.strerror})") from error
+        raise GenesisError(f"{path}: cannot be read ({error.strerror}). Correct the path") from error
     return parse_genesis(data, str(path))
