@@ -39,10 +39,10 @@ from consensus.pool import RoundMessage
 from consensus.relay import Answers, Heights, Later, get_lacking, make_have
 from consensus.signer import Signer
 from consensus.voting import Voting
-from ledger.certificate import InvalidCertificate, check_certificate, is_quorum
+from ledger.certificate import InvalidCertificate, is_quorum
 from ledger.params import Params
 from ledger.state import State, get_voters, is_finished
-from ledger.transition import InvalidBlock, apply_all
+from ledger.transition import InvalidBlock, apply_final
 from ledger.types import BlobRef, Body, FinalBatch, ModelBody, ProposedBatch, Vote
 
 
@@ -238,8 +238,7 @@ class Core:
         if batch.blocks[0].height != self.state.height + 1:
             return
         try:
-            check_certificate(batch.certificate, batch.blocks, get_voters(self.params, self.state))
-            state = apply_all(self.params, self.state, batch.blocks)
+            state = apply_final(self.params, self.state, batch)
         except (InvalidBlock, InvalidCertificate) as error:
             self._out.append(Fault(sender, f"served a batch that is not final: {error}"))
             return

@@ -4,7 +4,6 @@ The core is a state machine without I/O: `Core.step(event, now_ms, wall_ms) -> l
 effects in order, with one liberty: a `Persist` or `Commit` may be done earlier than its turn, never later (A5).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -12,7 +11,6 @@ from ledger.codec import Bytes, Items, Record
 from ledger.state import State
 from ledger.types import (
     BlobRef,
-    Block,
     FinalBatch,
     Height,
     Offer,
@@ -266,5 +264,3 @@ class Halt:
 
 
 Effect = Persist | Commit | Send | SetTimer | Train | Evaluate | Aggregate | RoundEnded | SyncFrom | Fault | Halt
-Effects = Sequence[Effect]
-Batch = tuple[Block, ...]

@@ -10,7 +10,7 @@ from ledger.params import Params
 from ledger.settlement import make_genesis
 from ledger.state import State, get_voters
 from ledger.store import Store, StoreDamaged, get_blob_refs
-from ledger.transition import InvalidBlock, apply, apply_all, check_batch_shape
+from ledger.transition import InvalidBlock, apply, apply_final, check_batch_shape
 from ledger.types import Block, Certificate, FinalBatch, body_root
 
 
@@ -39,8 +39,7 @@ class Chain:
     def import_batch(self, batch: FinalBatch) -> State:
         """Make a final batch the new end of the chain; raises `InvalidBlock` or `InvalidCertificate`, and then
         nothing has changed."""
-        check_certificate(batch.certificate, batch.blocks, get_voters(self.params, self.state))
-        state = apply_all(self.params, self.state, batch.blocks)
+        state = apply_final(self.params, self.state, batch)
         self.commit(batch, state)
         return state
 

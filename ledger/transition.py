@@ -7,6 +7,7 @@ Nothing here knows a clock or a blob: what only one voter can say is consensus' 
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ledger.certificate import check_certificate
 from ledger.endorsement import ACCEPTED as IS_ACCEPTED
 from ledger.endorsement import REJECTED as IS_REJECTED
 from ledger.endorsement import get_outcome, get_value, get_weight
@@ -34,6 +35,7 @@ from ledger.types import (
     Block,
     Body,
     EmptyBody,
+    FinalBatch,
     Header,
     ModelBody,
     Offer,
@@ -73,6 +75,13 @@ def apply_all(params: Params, state: State, blocks: Sequence[Block]) -> State:
     for block in blocks:
         state = apply(params, state, block)
     return state
+
+
+def apply_final(params: Params, state: State, batch: FinalBatch) -> State:
+    """The state after a final batch, whose certificate must be by the voters that `state` names (A1, Y1); raises
+    `InvalidCertificate` or `InvalidBlock`."""
+    check_certificate(batch.certificate, batch.blocks, get_voters(params, state))
+    return apply_all(params, state, batch.blocks)
 
 
 def check_batch_shape(params: Params, state: State, blocks: Sequence[Block]) -> None:

@@ -28,7 +28,7 @@ class Reporter:
     def __init__(
         self, genesis: Genesis, shell: Shell, transport: Counted, workers: WorkerQueue, stall: StallMeter
     ) -> None:
-        self._genesis, self._shell, self._transport = genesis, shell, transport
+        self._shell, self._transport = shell, transport
         self._workers, self._stall = workers, stall
         self._root_at, self._root_value = b"", b""
         self._names = {member.member_key: member.name for member in genesis.members}
